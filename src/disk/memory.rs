@@ -1,0 +1,5 @@
+//! Bytes of a segment.
+
+/// Bytes of a segment.
+#[derive(Debug)]
+pub struct Memory;

@@ -1,0 +1,19 @@
+//! A message log that keeps every message it acknowledged.
+
+mod clock;
+mod disk;
+mod error;
+mod format;
+mod message;
+mod name;
+mod offset;
+mod options;
+
+pub use clock::{Clock, SystemClock};
+pub use error::{Error, ErrorKind, Result};
+pub use message::{Message, Placement, PutStatus};
+pub use name::{Group, QueueKey};
+pub use offset::{PhysicalOffset, QueueOffset, StoreTime};
+pub use options::{
+    FlushMode, ForcedCleaning, KeyIndexing, OnDamage, Options, RecordChecksum, Retention,
+};
