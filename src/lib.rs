@@ -8,6 +8,7 @@ mod message;
 mod name;
 mod offset;
 mod options;
+mod watermark;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Result};

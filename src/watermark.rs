@@ -1,0 +1,384 @@
+//! A monotone position that threads, futures and callbacks wait for: the engine's only waiting
+//! primitive.
+//!
+//! Nobody waits for a request object; everybody waits for an offset to be passed. Moving the mark
+//! once settles all of them.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+    fmt,
+    sync::{
+        OnceLock,
+        atomic::{
+            AtomicU32, AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, SeqCst},
+        },
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rustix::thread::futex;
+
+use crate::{
+    clock::Clock,
+    error::{Error, Result},
+};
+
+/// What became of a wait.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// The mark is at or past the target.
+    Reached,
+    /// The deadline came first.
+    TimedOut,
+    /// The mark was closed below the target and will never get there.
+    Closed(Error),
+}
+
+type Callback = Box<dyn FnOnce(Outcome) + Send>;
+
+enum Notify {
+    Wake(Waker),
+    Call(Callback),
+}
+
+struct Subscriber {
+    target: u64,
+    /// Of the clock's `elapsed`; `Duration::MAX` for none.
+    deadline: Duration,
+    notify: Notify,
+}
+
+impl PartialEq for Subscriber {
+    fn eq(&self, other: &Self) -> bool {
+        self.target == other.target
+    }
+}
+
+impl Eq for Subscriber {}
+
+impl PartialOrd for Subscriber {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Subscriber {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.target.cmp(&other.target)
+    }
+}
+
+/// An exclusive end that only grows, with everybody who waits for it.
+#[derive(Default)]
+pub(crate) struct Watermark {
+    value: AtomicU64,
+    /// What sleeping threads watch: changes whenever they should look again.
+    epoch: AtomicU32,
+    sleepers: AtomicU32,
+    subscribed: AtomicUsize,
+    subscribers: Mutex<BinaryHeap<Reverse<Subscriber>>>,
+    closed: OnceLock<Error>,
+}
+
+impl Watermark {
+    /// A mark that stands at `value`.
+    pub(crate) fn new(value: u64) -> Self {
+        Self { value: value.into(), ..Self::default() }
+    }
+
+    /// Where the mark stands. What was written before it was moved there can be read.
+    pub(crate) fn get(&self) -> u64 {
+        self.value.load(Acquire)
+    }
+
+    /// Moves the mark to `to` and tells everybody whose target that passes. A lower value than
+    /// the present one changes nothing.
+    pub(crate) fn advance(&self, to: u64) {
+        // Total order with the waiters' "register, then look again": either they see the value or
+        // we see them.
+        self.value.fetch_max(to, SeqCst);
+        if self.sleepers.load(SeqCst) > 0 {
+            self.wake_sleepers();
+        }
+        if self.subscribed.load(SeqCst) > 0 {
+            self.settle_reached();
+        }
+    }
+
+    /// Ends all waiting for what lies past the mark: they get `error`. The first error stays.
+    pub(crate) fn close(&self, error: Error) {
+        let _ = self.closed.set(error);
+        self.wake_sleepers();
+        self.settle_closed();
+    }
+
+    /// Why the mark will not move any more, if so.
+    pub(crate) fn closed(&self) -> Option<&Error> {
+        self.closed.get()
+    }
+
+    /// Blocks until the mark reaches `target`, the clock's `elapsed` reaches `deadline`, or the
+    /// mark is closed.
+    pub(crate) fn wait(&self, target: u64, clock: &dyn Clock, deadline: Duration) -> Outcome {
+        loop {
+            if self.value.load(SeqCst) >= target {
+                return Outcome::Reached;
+            }
+            if let Some(error) = self.closed.get() {
+                return Outcome::Closed(error.clone());
+            }
+            let left = deadline.saturating_sub(clock.elapsed());
+            if left.is_zero() {
+                return Outcome::TimedOut;
+            }
+            self.sleep(|| self.value.load(SeqCst) >= target || self.closed.get().is_some(), left);
+        }
+    }
+
+    /// Sleeps until something changes or about `timeout` passed, unless `done` holds after
+    /// registering. May return early.
+    fn sleep(&self, done: impl Fn() -> bool, timeout: Duration) {
+        self.sleepers.fetch_add(1, SeqCst);
+        let epoch = self.epoch.load(SeqCst);
+        if !done() {
+            // A day at most: larger timeouts overflow on some kernels, and every caller loops.
+            let timeout = timeout.min(Duration::from_secs(86_400));
+            let timeout = futex::Timespec {
+                tv_sec: timeout.as_secs() as i64,
+                tv_nsec: i64::from(timeout.subsec_nanos()) as _,
+            };
+            // Every outcome (woken, changed, interrupted, timed out) means: look again.
+            let _ = futex::wait(&self.epoch, futex::Flags::PRIVATE, epoch, Some(&timeout));
+        }
+        self.sleepers.fetch_sub(1, SeqCst);
+    }
+
+    /// Makes every sleeping thread look at its condition again.
+    pub(crate) fn wake_sleepers(&self) {
+        self.epoch.fetch_add(1, SeqCst);
+        let _ = futex::wake(&self.epoch, futex::Flags::PRIVATE, i32::MAX as u32);
+    }
+
+    /// Whether the mark reached `target`; if not, `waker` is woken once it did, or is closed, or
+    /// `deadline` passed.
+    pub(crate) fn poll(&self, target: u64, waker: &Waker, deadline: Duration) -> Option<Outcome> {
+        if let Some(outcome) = self.state(target) {
+            return Some(outcome);
+        }
+        self.subscribe(Subscriber { target, deadline, notify: Notify::Wake(waker.clone()) });
+        self.state(target)
+    }
+
+    /// Calls `callback` once with what became of waiting for `target`: at once on this thread if
+    /// that is settled, else on the thread that settles it.
+    pub(crate) fn on_reached(&self, target: u64, deadline: Duration, callback: Callback) {
+        match self.state(target) {
+            Some(outcome) => callback(outcome),
+            None => {
+                self.subscribe(Subscriber { target, deadline, notify: Notify::Call(callback) });
+            }
+        }
+    }
+
+    /// What a wait for `target` would say now, `None` if it would go on.
+    pub(crate) fn state(&self, target: u64) -> Option<Outcome> {
+        if self.value.load(SeqCst) >= target {
+            return Some(Outcome::Reached);
+        }
+        self.closed.get().cloned().map(Outcome::Closed)
+    }
+
+    /// Tells those whose deadline is at or before `now` (the clock's `elapsed`).
+    pub(crate) fn expire(&self, now: Duration) {
+        if self.subscribed.load(SeqCst) == 0 {
+            return;
+        }
+        // Targets and deadlines grow together, because both were drawn when a record was
+        // appended: the first one that is still in time ends the search.
+        self.settle(|first, _| (first.deadline <= now).then_some(Outcome::TimedOut));
+    }
+
+    fn subscribe(&self, subscriber: Subscriber) {
+        self.subscribers.lock().push(Reverse(subscriber));
+        self.subscribed.fetch_add(1, SeqCst);
+        // The mark may have moved, or closed, between the caller's look and the push.
+        self.settle_reached();
+        if self.closed.get().is_some() {
+            self.settle_closed();
+        }
+    }
+
+    fn settle_reached(&self) {
+        self.settle(|first, value| (first.target <= value).then_some(Outcome::Reached));
+    }
+
+    fn settle_closed(&self) {
+        if let Some(error) = self.closed.get() {
+            self.settle(|first, value| {
+                Some(if first.target <= value {
+                    Outcome::Reached
+                } else {
+                    Outcome::Closed(error.clone())
+                })
+            });
+        }
+    }
+
+    /// Takes subscribers off, lowest target first, as long as `outcome` gives one, and tells each
+    /// outside of the lock, so that a callback may use the store.
+    fn settle(&self, outcome: impl Fn(&Subscriber, u64) -> Option<Outcome>) {
+        loop {
+            let mut due = Vec::new();
+            {
+                let mut subscribers = self.subscribers.lock();
+                let value = self.value.load(SeqCst);
+                while due.len() < 256 {
+                    let Some(Reverse(first)) = subscribers.peek() else { break };
+                    let Some(outcome) = outcome(first, value) else { break };
+                    let Some(Reverse(first)) = subscribers.pop() else { break };
+                    due.push((first.notify, outcome));
+                }
+                self.subscribed.fetch_sub(due.len(), Relaxed);
+            }
+            if due.is_empty() {
+                return;
+            }
+            for (notify, outcome) in due {
+                match notify {
+                    Notify::Wake(waker) => waker.wake(),
+                    Notify::Call(callback) => callback(outcome),
+                }
+            }
+        }
+    }
+
+    /// `Ok` if the mark is open, else why it is not.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.closed.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+}
+
+impl fmt::Debug for Watermark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watermark")
+            .field("value", &self.get())
+            .field("closed", &self.closed.get())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, atomic::AtomicBool, mpsc},
+        task::Wake,
+        thread,
+    };
+
+    use super::*;
+    use crate::{clock::SystemClock, error::ErrorKind};
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_waiting_thread_returns_when_its_target_is_passed_and_not_before() {
+        let mark = Arc::new(Watermark::new(5));
+        let clock = Arc::new(SystemClock::new());
+        let reached = Arc::new(AtomicBool::new(false));
+        let waiter = thread::spawn({
+            let (mark, clock, reached) = (mark.clone(), clock.clone(), reached.clone());
+            move || {
+                let outcome = mark.wait(10, &*clock, LONG);
+                reached.store(true, SeqCst);
+                (outcome, mark.get())
+            }
+        });
+        for value in 6..10 {
+            mark.advance(value);
+            assert!(!reached.load(SeqCst));
+        }
+        mark.advance(12);
+        let (outcome, seen) = waiter.join().unwrap();
+        assert!(matches!(outcome, Outcome::Reached) && seen >= 10);
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_times_out_at_once() {
+        let mark = Watermark::new(0);
+        let outcome = mark.wait(1, &SystemClock::new(), Duration::ZERO);
+        assert!(matches!(outcome, Outcome::TimedOut));
+    }
+
+    #[test]
+    fn closing_settles_everybody_past_the_mark_with_the_first_cause() {
+        let mark = Watermark::new(0);
+        let (sender, receiver) = mpsc::channel();
+        for target in [1, 7] {
+            let sender = sender.clone();
+            mark.on_reached(target, LONG, Box::new(move |o| sender.send((target, o)).unwrap()));
+        }
+        mark.advance(3);
+        assert!(matches!(receiver.try_recv().unwrap(), (1, Outcome::Reached)));
+        assert!(receiver.try_recv().is_err());
+        mark.close(Error::new(ErrorKind::Faulted, "first"));
+        mark.close(Error::new(ErrorKind::Closed, "second"));
+        let (target, outcome) = receiver.try_recv().unwrap();
+        assert_eq!(target, 7);
+        assert!(matches!(outcome, Outcome::Closed(e) if e.to_string() == "first"));
+        let clock = SystemClock::new();
+        assert!(matches!(mark.wait(7, &clock, LONG), Outcome::Closed(_)));
+        assert!(matches!(mark.wait(3, &clock, LONG), Outcome::Reached));
+    }
+
+    #[test]
+    fn callbacks_come_in_the_order_of_their_targets() {
+        let mark = Watermark::new(0);
+        let (sender, receiver) = mpsc::channel();
+        for target in [30, 10, 20] {
+            let sender = sender.clone();
+            mark.on_reached(target, LONG, Box::new(move |_| sender.send(target).unwrap()));
+        }
+        mark.advance(20);
+        mark.advance(30);
+        assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [10, 20, 30]);
+    }
+
+    #[test]
+    fn expired_subscribers_are_told_and_the_others_stay() {
+        let mark = Watermark::new(0);
+        let (sender, receiver) = mpsc::channel();
+        for (target, deadline) in [(10, 5), (20, 50)] {
+            let sender = sender.clone();
+            let deadline = Duration::from_secs(deadline);
+            mark.on_reached(target, deadline, Box::new(move |o| sender.send((target, o)).unwrap()));
+        }
+        mark.expire(Duration::from_secs(6));
+        assert!(matches!(receiver.try_recv().unwrap(), (10, Outcome::TimedOut)));
+        assert!(receiver.try_recv().is_err());
+    }
+
+    struct Flag(AtomicBool);
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_polled_waker_is_woken() {
+        let mark = Watermark::new(0);
+        let flag = Arc::new(Flag(AtomicBool::new(false)));
+        let waker = Waker::from(flag.clone());
+        assert!(mark.poll(4, &waker, LONG).is_none());
+        mark.advance(3);
+        assert!(!flag.0.load(SeqCst));
+        mark.advance(4);
+        assert!(flag.0.load(SeqCst));
+        assert!(matches!(mark.poll(4, &waker, LONG), Some(Outcome::Reached)));
+    }
+}
