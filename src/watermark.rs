@@ -73,12 +73,12 @@ impl Ord for Subscriber {
 }
 
 /// An exclusive end that only grows, with everybody who waits for it.
-#[derive(Default)]
 pub(crate) struct Watermark {
     value: AtomicU64,
     /// What sleeping threads watch: changes whenever they should look again.
     epoch: AtomicU32,
-    sleepers: AtomicU32,
+    /// The lowest target a sleeping thread waits for: below it nobody need be woken.
+    lowest: AtomicU64,
     subscribed: AtomicUsize,
     subscribers: Mutex<BinaryHeap<Reverse<Subscriber>>>,
     closed: OnceLock<Error>,
@@ -87,7 +87,14 @@ pub(crate) struct Watermark {
 impl Watermark {
     /// A mark that stands at `value`.
     pub(crate) fn new(value: u64) -> Self {
-        Self { value: value.into(), ..Self::default() }
+        Self {
+            value: value.into(),
+            epoch: 0.into(),
+            lowest: u64::MAX.into(),
+            subscribed: 0.into(),
+            subscribers: Mutex::new(BinaryHeap::new()),
+            closed: OnceLock::new(),
+        }
     }
 
     /// Where the mark stands. What was written before it was moved there can be read.
@@ -101,7 +108,7 @@ impl Watermark {
         // Total order with the waiters' "register, then look again": either they see the value or
         // we see them.
         self.value.fetch_max(to, SeqCst);
-        if self.sleepers.load(SeqCst) > 0 {
+        if to >= self.lowest.load(SeqCst) {
             self.wake_sleepers();
         }
         if self.subscribed.load(SeqCst) > 0 {
@@ -135,30 +142,33 @@ impl Watermark {
             if left.is_zero() {
                 return Outcome::TimedOut;
             }
-            self.sleep(|| self.value.load(SeqCst) >= target || self.closed.get().is_some(), left);
+            self.sleep(target, left);
         }
     }
 
-    /// Sleeps until something changes or about `timeout` passed, unless `done` holds after
-    /// registering. May return early.
-    fn sleep(&self, done: impl Fn() -> bool, timeout: Duration) {
-        self.sleepers.fetch_add(1, SeqCst);
+    /// Sleeps until the mark may have reached `target` or about `timeout` passed. May return early.
+    fn sleep(&self, target: u64, timeout: Duration) {
+        // The epoch is read before registering: a waker that erases the registration changes the
+        // epoch afterwards, so the wait below cannot miss it.
         let epoch = self.epoch.load(SeqCst);
-        if !done() {
-            // A day at most: larger timeouts overflow on some kernels, and every caller loops.
-            let timeout = timeout.min(Duration::from_secs(86_400));
-            let timeout = futex::Timespec {
-                tv_sec: timeout.as_secs() as i64,
-                tv_nsec: i64::from(timeout.subsec_nanos()) as _,
-            };
-            // Every outcome (woken, changed, interrupted, timed out) means: look again.
-            let _ = futex::wait(&self.epoch, futex::Flags::PRIVATE, epoch, Some(&timeout));
+        self.lowest.fetch_min(target, SeqCst);
+        if self.value.load(SeqCst) >= target || self.closed.get().is_some() {
+            return;
         }
-        self.sleepers.fetch_sub(1, SeqCst);
+        // A day at most: larger timeouts overflow on some kernels, and every caller loops.
+        let timeout = timeout.min(Duration::from_secs(86_400));
+        let timeout = futex::Timespec {
+            tv_sec: timeout.as_secs() as i64,
+            tv_nsec: i64::from(timeout.subsec_nanos()) as _,
+        };
+        // Every outcome (woken, changed, interrupted, timed out) means: look again.
+        let _ = futex::wait(&self.epoch, futex::Flags::PRIVATE, epoch, Some(&timeout));
     }
 
-    /// Makes every sleeping thread look at its condition again.
+    /// Makes every sleeping thread look at its condition again; those who go on waiting register
+    /// anew.
     pub(crate) fn wake_sleepers(&self) {
+        self.lowest.store(u64::MAX, SeqCst);
         self.epoch.fetch_add(1, SeqCst);
         let _ = futex::wake(&self.epoch, futex::Flags::PRIVATE, i32::MAX as u32);
     }

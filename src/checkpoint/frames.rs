@@ -1,0 +1,234 @@
+//! One frame per group commit, in a file per segment: which bytes of the log were synced together.
+//!
+//! A frame is written after the log's sync returned and before its tickets settle. So after the
+//! death of the process the last frame is the exact durable end, and after a power cut any frame
+//! that survived is a true lower bound. Frames also say where records begin, for resuming behind a
+//! broken length.
+
+use std::{io, sync::Arc};
+
+use crate::{
+    disk::{Access, Disk, DiskFile, EntryKind, FilePath, failed},
+    error::Result,
+    format::crc::crc32,
+    offset::PhysicalOffset,
+};
+
+use super::{u32_at, u64_at};
+
+/// Where the frames are.
+pub(crate) const FRAMES_DIR: &str = "steadfast/frames";
+const FRAME_BYTES: usize = 32;
+const VERSION: u32 = 1 << 24;
+const FLAG_RECORD_CRC: u32 = 1;
+const FLAG_BYTES_CRC: u32 = 2;
+
+/// A stretch of one segment that was synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) start: PhysicalOffset,
+    pub(crate) len: u32,
+    /// Every record in it carries a checksum of the whole record.
+    pub(crate) all_record_crc: bool,
+    /// Checksum of the bytes, where the writer had them at hand.
+    pub(crate) bytes_crc: Option<u32>,
+}
+
+impl Frame {
+    pub(crate) fn end(&self) -> PhysicalOffset {
+        self.start + u64::from(self.len)
+    }
+
+    fn encode(&self) -> [u8; FRAME_BYTES] {
+        let mut out = [0; FRAME_BYTES];
+        let mut flags = VERSION;
+        if self.all_record_crc {
+            flags |= FLAG_RECORD_CRC;
+        }
+        if self.bytes_crc.is_some() {
+            flags |= FLAG_BYTES_CRC;
+        }
+        out[..8].copy_from_slice(&self.start.get().to_be_bytes());
+        out[8..12].copy_from_slice(&self.len.to_be_bytes());
+        out[12..16].copy_from_slice(&flags.to_be_bytes());
+        out[16..20].copy_from_slice(&self.bytes_crc.unwrap_or(0).to_be_bytes());
+        let crc = crc32(&out[..28]);
+        out[28..].copy_from_slice(&crc.to_be_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() < FRAME_BYTES || u32_at(bytes, 28) != crc32(&bytes[..28]) {
+            return None;
+        }
+        let flags = u32_at(bytes, 12);
+        if flags & 0xff00_0000 != VERSION {
+            return None;
+        }
+        Some(Self {
+            start: PhysicalOffset::new(u64_at(bytes, 0)),
+            len: u32_at(bytes, 8),
+            all_record_crc: flags & FLAG_RECORD_CRC != 0,
+            bytes_crc: (flags & FLAG_BYTES_CRC != 0).then(|| u32_at(bytes, 16)),
+        })
+    }
+}
+
+fn path(base: PhysicalOffset) -> FilePath {
+    FilePath::new(&format!("{FRAMES_DIR}/{:020}", base.get()))
+}
+
+/// Appends the frames of one segment after another.
+#[derive(Debug)]
+pub(crate) struct FrameWriter {
+    disk: Arc<dyn Disk>,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    base: PhysicalOffset,
+    file: Arc<dyn DiskFile>,
+    position: u64,
+    dirty: bool,
+    /// The file's name is not durable yet.
+    new: bool,
+}
+
+impl FrameWriter {
+    pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { disk, open: None }
+    }
+
+    /// Writes `frame` for the segment that begins at `base`. Not synced. After an error the next
+    /// call opens the file again.
+    pub(crate) fn append(&mut self, base: PhysicalOffset, frame: &Frame) -> Result<()> {
+        let path = path(base);
+        if self.open.as_ref().is_none_or(|open| open.base != base) {
+            // The segment before is complete: its frames are synced before they are left behind.
+            self.sync()?;
+            self.open = Some(self.open_file(base)?);
+        }
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        open.file
+            .write_all_at(&frame.encode(), open.position)
+            .map_err(failed("write", &path))?;
+        open.position += FRAME_BYTES as u64;
+        open.dirty = true;
+        self.open = Some(open);
+        Ok(())
+    }
+
+    fn open_file(&self, base: PhysicalOffset) -> Result<Open> {
+        let path = path(base);
+        match self.disk.open(&path, Access::Write) {
+            Ok(file) => {
+                let len = file.len().map_err(failed("read the length of", &path))?;
+                let position = len.next_multiple_of(FRAME_BYTES as u64);
+                Ok(Open { base, file, position, dirty: false, new: false })
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let file = self.disk.create(&path, 0).map_err(failed("create", &path))?;
+                Ok(Open { base, file, position: 0, dirty: true, new: true })
+            }
+            Err(e) => Err(failed("open", &path)(e)),
+        }
+    }
+
+    /// Makes the frames written so far durable.
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if open.dirty {
+            let path = path(open.base);
+            open.file.sync_data().map_err(failed("sync", &path))?;
+            if open.new {
+                let dir = FilePath::new(FRAMES_DIR);
+                self.disk.sync_dir(&dir).map_err(failed("sync the directory", &dir))?;
+            }
+            (open.dirty, open.new) = (false, false);
+        }
+        Ok(())
+    }
+}
+
+/// The segments that have a frame file, ascending.
+pub(crate) fn list(disk: &dyn Disk) -> Result<Vec<PhysicalOffset>> {
+    let dir = FilePath::new(FRAMES_DIR);
+    let entries = match disk.list(&dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(failed("list", &dir)(e)),
+    };
+    let numbers = entries.iter().filter(|e| e.kind == EntryKind::File);
+    Ok(numbers.filter_map(|e| e.name.parse().ok().map(PhysicalOffset::new)).collect())
+}
+
+/// The sound frames of the segment `[base, base + segment_bytes)`, newest first, until `enough`
+/// says so. Torn and zeroed frames are passed over: each sound one is true by itself.
+pub(crate) fn newest_first(
+    disk: &dyn Disk,
+    base: PhysicalOffset,
+    segment_bytes: u64,
+    mut enough: impl FnMut(&Frame) -> bool,
+) -> Result<()> {
+    const CHUNK: usize = 2048 * FRAME_BYTES;
+    let path = path(base);
+    let file = match disk.open(&path, Access::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(failed("open", &path)(e)),
+    };
+    let len = file.len().map_err(failed("read the length of", &path))?;
+    let mut end = len - len % FRAME_BYTES as u64;
+    let mut chunk = vec![0; CHUNK.min(usize::try_from(end).unwrap_or(CHUNK))];
+    while end > 0 {
+        let take = end.min(CHUNK as u64);
+        let bytes = &mut chunk[..take as usize];
+        file.read_exact_at(bytes, end - take).map_err(failed("read", &path))?;
+        for bytes in bytes.rchunks_exact(FRAME_BYTES) {
+            let Some(frame) = Frame::decode(bytes) else { continue };
+            let inside = frame.start >= base
+                && frame.start.saturating_since(base) + u64::from(frame.len) <= segment_bytes;
+            if inside && enough(&frame) {
+                return Ok(());
+            }
+        }
+        end -= take;
+    }
+    Ok(())
+}
+
+/// Removes the frame files of segments for which `gone` holds. What cannot be removed now only
+/// costs a little room.
+pub(crate) fn remove(disk: &dyn Disk, gone: impl Fn(PhysicalOffset) -> bool) -> Result<()> {
+    for base in list(disk)? {
+        if gone(base) {
+            let path = path(base);
+            disk.remove(&path).map_err(failed("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_reads_back_and_any_flipped_bit_is_noticed() {
+        let frame = Frame {
+            start: PhysicalOffset::new(1 << 40),
+            len: 12_345,
+            all_record_crc: true,
+            bytes_crc: Some(77),
+        };
+        let bytes = frame.encode();
+        assert_eq!(Frame::decode(&bytes), Some(frame));
+        for bit in 0..FRAME_BYTES * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Frame::decode(&flipped), None, "bit {bit}");
+        }
+        assert_eq!(Frame::decode(&[0; FRAME_BYTES]), None);
+    }
+}

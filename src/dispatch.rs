@@ -1,0 +1,177 @@
+//! Derives queue entries and index keys from the log. Recovery and the running store do it with
+//! the same steps: only where they begin differs.
+
+use std::sync::Arc;
+
+use crate::{
+    clock::Clock,
+    error::Result,
+    format::{
+        entry::{self, QueueEntry},
+        layout::{MAGIC_BLANK, TransactionState},
+        view::RecordView,
+    },
+    index::{IndexKey, KeyIndex},
+    log::{CommitLog, read::LogSlice},
+    name::QueueKey,
+    offset::{PhysicalOffset, QueueOffset},
+    queue::{ConsumeQueue, Put, QueueTable},
+};
+
+/// Records per step at most, so that the watermark moves while a long tail is worked off.
+const STEP_RECORDS: usize = 4096;
+/// Queue entries in memory beyond this many bytes are written to their files.
+const BUFFER_BYTES: usize = 4 << 20;
+
+/// Things that should not happen, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DispatchCounts {
+    /// Queue offsets without a record, filled with placeholders.
+    pub(crate) gaps: u64,
+    /// Records whose queue offset another record holds.
+    pub(crate) conflicts: u64,
+    /// Records that name no valid queue.
+    pub(crate) unplaced: u64,
+    /// Failures to write queue or index files out; the entries stay in memory.
+    pub(crate) deferred: u64,
+}
+
+/// Follows the log and fills queues and index.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    pub(crate) counts: DispatchCounts,
+    /// The queue that was written last: records of one queue often come in runs.
+    last: Option<Arc<ConsumeQueue>>,
+}
+
+/// The parts a dispatcher works on.
+#[derive(Clone, Copy)]
+pub(crate) struct Targets<'a> {
+    pub(crate) log: &'a CommitLog,
+    pub(crate) queues: &'a QueueTable,
+    pub(crate) index: Option<&'a KeyIndex>,
+    pub(crate) clock: &'a dyn Clock,
+}
+
+impl Dispatcher {
+    pub(crate) fn new() -> Self {
+        Self { counts: DispatchCounts::default(), last: None }
+    }
+
+    /// Dispatches what is visible and not dispatched yet, at most a few thousand records. Returns
+    /// how many; 0 means there is nothing to do.
+    pub(crate) fn step(&mut self, targets: Targets<'_>) -> Result<usize> {
+        let marks = targets.log.marks();
+        let from = PhysicalOffset::new(marks.dispatched.get());
+        let to = PhysicalOffset::new(marks.visible().get());
+        if from >= to {
+            return Ok(0);
+        }
+        if let Some(hit) = targets.log.damage_in(from, from + 1) {
+            marks.dispatched.advance(hit.end.min(to).get());
+            return Ok(1);
+        }
+        let until = targets.log.damage_in(from, to).map_or(to, |hit| hit.start);
+        let mut slice = targets.log.rest(from)?;
+        let len = slice.bytes().len() as u64;
+        if until.saturating_since(from) < len {
+            slice = targets.log.slice(from, until - from)?;
+        }
+        let (records, end) = self.dispatch(targets, &slice, from)?;
+        if targets.queues.buffered_bytes() > BUFFER_BYTES && targets.queues.write_out().is_err() {
+            // The entries are still in memory and readable; the checkpoint will not pass them.
+            self.counts.deferred += 1;
+        }
+        marks.dispatched.advance(end.get());
+        Ok(records)
+    }
+
+    fn dispatch(
+        &mut self,
+        targets: Targets<'_>,
+        slice: &LogSlice,
+        from: PhysicalOffset,
+    ) -> Result<(usize, PhysicalOffset)> {
+        let bytes = slice.bytes();
+        let mut keys = Vec::new();
+        let mut at = 0;
+        let mut records = 0;
+        while at < bytes.len() && records < STEP_RECORDS {
+            let offset = from + at as u64;
+            let rest = &bytes[at..];
+            if rest.get(4..8).is_some_and(|magic| magic == MAGIC_BLANK.to_be_bytes()) {
+                at = bytes.len();
+                records += 1;
+                break;
+            }
+            let view = match RecordView::parse(rest) {
+                Ok(view) => view,
+                Err(why) => {
+                    return Err(crate::log::read::damaged(
+                        offset,
+                        rest.len() as u64,
+                        &format!("a record that was good when it was appended is not: {why}"),
+                    ));
+                }
+            };
+            at += view.size() as usize;
+            records += 1;
+            if view.has_queue_entry() {
+                self.put(targets.queues, &view, offset)?;
+            }
+            if targets.index.is_some() && view.transaction_state() != TransactionState::Rollback {
+                collect_keys(&view, offset, &mut keys);
+            }
+        }
+        if let Some(index) = targets.index
+            && !keys.is_empty()
+            && index.put_batch(&keys, targets.clock.now()).is_err()
+        {
+            self.counts.deferred += 1;
+        }
+        Ok((records, from + at as u64))
+    }
+
+    fn put(
+        &mut self,
+        queues: &QueueTable,
+        view: &RecordView<'_>,
+        offset: PhysicalOffset,
+    ) -> Result<()> {
+        let (topic, id) = (view.topic(), view.queue_id());
+        let known = match &self.last {
+            Some(queue) if queue.key().is(topic, id) => Some(queue.clone()),
+            _ => queues.get_by_name(topic, id),
+        };
+        let queue = match known {
+            Some(queue) => queue,
+            None if QueueKey::new(topic, id).is_err() => {
+                self.counts.unplaced += 1;
+                return Ok(());
+            }
+            None => queues.get_or_create(topic, id)?,
+        };
+        let entry = QueueEntry {
+            physical_offset: offset,
+            size: view.size() as i32,
+            tags_code: entry::tags_code(view, &entry::DELAY_LEVELS),
+        };
+        match queue.put(QueueOffset::new(view.queue_offset().get()), entry)? {
+            Put::Appended | Put::Duplicate => {}
+            Put::Gap { missing } => self.counts.gaps += missing,
+            Put::Conflict => self.counts.conflicts += 1,
+        }
+        self.last = Some(queue);
+        Ok(())
+    }
+}
+
+/// The record's unique key and keys, in the order RocketMQ indexes them.
+fn collect_keys<'a>(view: &RecordView<'a>, offset: PhysicalOffset, keys: &mut Vec<IndexKey<'a>>) {
+    // Most records without keys have no properties but the checksum: nothing to look through.
+    let store_time = view.store_time();
+    let topic = view.topic();
+    for key in view.unique_key().into_iter().chain(view.keys()) {
+        keys.push(IndexKey { topic, key, physical_offset: offset, store_time });
+    }
+}

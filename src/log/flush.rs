@@ -1,0 +1,101 @@
+//! The one place that syncs the log: one sync for everybody who waits, across a segment border
+//! too.
+
+use std::sync::Arc;
+
+use crate::{
+    checkpoint::frames::{Frame, FrameWriter},
+    disk::{Disk, failed},
+    error::{Error, Result},
+    format::crc::crc32,
+    offset::PhysicalOffset,
+    options::RecordChecksum,
+};
+
+use super::{CommitLog, segment::Segment};
+
+/// What the flush lock guards.
+#[derive(Debug)]
+pub(super) struct FlushState {
+    frames: FrameWriter,
+    /// Why frames could not be kept, if so. The log does not depend on them.
+    degraded: Option<Error>,
+}
+
+impl FlushState {
+    pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { frames: FrameWriter::new(disk), degraded: None }
+    }
+}
+
+impl CommitLog {
+    /// Makes everything that was appended before the call durable. Returns whether there was
+    /// anything to do.
+    ///
+    /// # Errors
+    ///
+    /// The first failure of a write or sync latches: this and every later call fail, and so do all
+    /// who wait. The sync is never tried again: the kernel may have dropped the bytes and would
+    /// answer that all is well.
+    pub(crate) fn flush(&self) -> Result<bool> {
+        let mut state = self.flush.lock();
+        self.marks.durable.check_open()?;
+        self.write_out()?;
+        let start = PhysicalOffset::new(self.marks.durable.get());
+        let end = PhysicalOffset::new(self.marks.written().get());
+        if start == end {
+            return Ok(false);
+        }
+        let touched = self.touched(start, end);
+        for segment in &touched {
+            if let Err(e) = segment.file.sync_data() {
+                let error = failed("sync", &segment.path())(e);
+                self.marks.fail("syncing", &error);
+                return Err(error);
+            }
+        }
+        // Before the tickets settle: the frame is what tells a later open that these bytes had
+        // been promised.
+        for segment in &touched {
+            if let Err(error) = self.write_frame(&mut state, segment, start, end) {
+                state.degraded = Some(error);
+            }
+        }
+        self.marks.durable.advance(end.get());
+        Ok(true)
+    }
+
+    /// The segments with bytes in `[start, end)`.
+    fn touched(&self, start: PhysicalOffset, end: PhysicalOffset) -> Vec<Arc<Segment>> {
+        let all = self.segments.snapshot();
+        // Nearly always the last one or two, so the search begins at the end.
+        let first = all.iter().rposition(|s| s.base <= start).unwrap_or(0);
+        all[first..].iter().filter(|s| s.base < end && start < s.end()).cloned().collect()
+    }
+
+    fn write_frame(
+        &self,
+        state: &mut FlushState,
+        segment: &Segment,
+        start: PhysicalOffset,
+        end: PhysicalOffset,
+    ) -> Result<()> {
+        let (start, end) = (start.max(segment.base), end.min(segment.end()));
+        let len = end - start;
+        let all_record_crc = self.config.checksum == RecordChecksum::On;
+        // Records that check themselves need no second checksum over all of them.
+        let bytes_crc = (!all_record_crc)
+            .then(|| crc32(segment.memory.read(segment.position(start), len)));
+        let frame = Frame { start, len: len as u32, all_record_crc, bytes_crc };
+        state.frames.append(segment.base, &frame)
+    }
+
+    /// Makes the frames written so far durable. Returns why frames were lost, if so.
+    pub(crate) fn sync_frames(&self) -> Option<Error> {
+        let mut state = self.flush.lock();
+        if let Err(error) = state.frames.sync() {
+            state.degraded = Some(error);
+        }
+        state.degraded.clone()
+    }
+}

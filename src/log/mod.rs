@@ -1,0 +1,139 @@
+//! The commit log: fixed-size segments, one append path, one place that syncs.
+//!
+//! Knows records, segments and watermarks. Does not know queues, keys or consumers.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::{
+    clock::Clock,
+    disk::{AppendPath, Disk},
+    error::Error,
+    format::record::RecordLimits,
+    offset::PhysicalOffset,
+    options::{FlushMode, RecordChecksum},
+};
+
+pub(crate) mod append;
+pub(crate) mod flush;
+pub(crate) mod marks;
+pub(crate) mod prepare;
+pub(crate) mod read;
+pub(crate) mod segment;
+pub(crate) mod segments;
+pub(crate) mod sequence;
+pub(crate) mod stage;
+
+use append::AppendState;
+use flush::FlushState;
+use marks::Marks;
+use prepare::PrepareState;
+use segment::Segment;
+use segments::Segments;
+use sequence::Sequence;
+use stage::Stage;
+
+/// What the log needs to know of the options.
+#[derive(Clone, Debug)]
+pub(crate) struct LogConfig {
+    pub(crate) limits: RecordLimits,
+    pub(crate) segment_bytes: u64,
+    pub(crate) append_path: AppendPath,
+    pub(crate) flush: FlushMode,
+    pub(crate) checksum: RecordChecksum,
+    pub(crate) max_unflushed_bytes: u64,
+    pub(crate) append_timeout: Duration,
+    pub(crate) store_host: SocketAddr,
+}
+
+/// A stretch of the log whose bytes are not what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DamagedRange {
+    pub(crate) start: PhysicalOffset,
+    pub(crate) end: PhysicalOffset,
+}
+
+/// Records, in the order they were appended.
+#[derive(Debug)]
+pub(crate) struct CommitLog {
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    config: LogConfig,
+    marks: Arc<Marks>,
+    segments: Segments,
+    damage: Vec<DamagedRange>,
+    /// Why appends are refused for the time being, if so (a disk nearly full).
+    refused: RwLock<Option<Error>>,
+    // Lock order: flush, then prepare, then staged, then append.
+    flush: Mutex<FlushState>,
+    prepare: Mutex<PrepareState>,
+    /// The stage that is being written, or empty, while the other one is filled.
+    staged: Mutex<Stage>,
+    append: Mutex<AppendState>,
+}
+
+/// What recovery found, for the log to go on from.
+pub(crate) struct LogState {
+    /// Published up to the log's end; the last one is where appends go on.
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) end: PhysicalOffset,
+    pub(crate) sequence: Sequence,
+    pub(crate) damage: Vec<DamagedRange>,
+}
+
+impl CommitLog {
+    /// The log as recovery left it. `state.segments` is not empty and its last one holds or ends at
+    /// `state.end`; all below is durable.
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        config: LogConfig,
+        marks: Arc<Marks>,
+        state: LogState,
+    ) -> Self {
+        let append = AppendState::new(&config, &state.segments, state.end, state.sequence);
+        Self {
+            flush: Mutex::new(FlushState::new(disk.clone())),
+            prepare: Mutex::new(PrepareState::new(state.end)),
+            staged: Mutex::new(append::new_stage(&config)),
+            append: Mutex::new(append),
+            refused: RwLock::new(None),
+            segments: Segments::new(state.segments),
+            damage: state.damage,
+            disk,
+            clock,
+            config,
+            marks,
+        }
+    }
+
+    /// How far everything got.
+    pub(crate) fn marks(&self) -> &Arc<Marks> {
+        &self.marks
+    }
+
+    /// The first byte that is still there.
+    pub(crate) fn start(&self) -> PhysicalOffset {
+        self.segments.start()
+    }
+
+    /// The segments, for retention and tools.
+    pub(crate) fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    /// What is known to be damaged, ascending.
+    pub(crate) fn damage(&self) -> &[DamagedRange] {
+        &self.damage
+    }
+
+    /// Refuses appends with `error` until called with `None`.
+    pub(crate) fn refuse(&self, error: Option<Error>) {
+        *self.refused.write() = error;
+    }
+
+    pub(crate) fn config(&self) -> &LogConfig {
+        &self.config
+    }
+}

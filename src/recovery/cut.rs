@@ -1,0 +1,134 @@
+//! Cutting the end of the log off, keeping every byte of it.
+
+use std::io;
+
+use crate::{
+    disk::{Access, Disk, FilePath, failed, replace},
+    error::Result,
+    log::segment::path_of,
+    offset::{PhysicalOffset, StoreTime},
+};
+
+use super::scan::Extent;
+
+/// Where cut bytes are kept.
+pub(crate) const QUARANTINE_DIR: &str = "quarantine";
+const TEMP: &str = "steadfast/quarantine.tmp";
+/// One quarantine file holds at most this much.
+const PIECE: u64 = 64 << 20;
+
+/// Sets aside what lies in `[at, bytes_until)`, zeroes it, and removes the segments behind the one
+/// that `at` lies in. Durable when this returns. Safe to repeat after a crash anywhere in it: bytes
+/// are zeroed only after their copy is durable. Returns how many bytes were set aside.
+pub(crate) fn cut(
+    extent: &Extent<'_>,
+    at: PhysicalOffset,
+    bytes_until: Option<PhysicalOffset>,
+    now: StoreTime,
+) -> Result<u64> {
+    let mut set_aside = 0;
+    let until = bytes_until.unwrap_or(at);
+    for base in extent.bases.iter().rev() {
+        let start = at.max(*base);
+        let end = until.min(*base + extent.segment_bytes);
+        if start < end {
+            quarantine(extent.disk, *base, start, end, now)?;
+            zero(extent.disk, *base, start, end)?;
+            set_aside += end - start;
+        }
+    }
+    remove_behind(extent, at)?;
+    Ok(set_aside)
+}
+
+/// Copies `[start, end)` of the segment at `base` into files of its own.
+fn quarantine(
+    disk: &dyn Disk,
+    base: PhysicalOffset,
+    start: PhysicalOffset,
+    end: PhysicalOffset,
+    now: StoreTime,
+) -> Result<()> {
+    let dir = FilePath::new(QUARANTINE_DIR);
+    disk.create_dir(&dir).map_err(failed("create the directory", &dir))?;
+    disk.sync_dir(&FilePath::ROOT).map_err(failed("sync", &FilePath::ROOT))?;
+    let segment = path_of(base);
+    let file = disk.open(&segment, Access::Read).map_err(failed("open", &segment))?;
+    let mut from = start;
+    while from < end {
+        let mut bytes = vec![0; (end - from).min(PIECE) as usize];
+        file.read_exact_at(&mut bytes, from - base).map_err(failed("read", &segment))?;
+        let name = format!("{:020}-{}", from.get(), now);
+        replace(disk, &FilePath::new(TEMP), &dir.join(&name), &bytes)?;
+        from = from + bytes.len() as u64;
+    }
+    Ok(())
+}
+
+fn zero(
+    disk: &dyn Disk,
+    base: PhysicalOffset,
+    start: PhysicalOffset,
+    end: PhysicalOffset,
+) -> Result<()> {
+    let path = path_of(base);
+    let file = disk.open(&path, Access::Write).map_err(failed("open", &path))?;
+    let zeros = vec![0; (end - start).min(1 << 20) as usize];
+    let mut from = start;
+    while from < end {
+        let take = (end - from).min(zeros.len() as u64);
+        let piece = &zeros[..take as usize];
+        file.write_all_at(piece, from - base).map_err(failed("write zeros to", &path))?;
+        from = from + take;
+    }
+    file.sync_data().map_err(failed("sync", &path))
+}
+
+/// Removes the segments that begin behind the one in which the log ends.
+pub(crate) fn remove_behind(extent: &Extent<'_>, end: PhysicalOffset) -> Result<()> {
+    let mut removed = false;
+    // A segment that begins exactly at the end is unused: another one will be made.
+    let keep = extent.bases.partition_point(|base| *base < end).max(1);
+    for base in extent.bases.iter().skip(keep).rev() {
+        let path = path_of(*base);
+        match extent.disk.remove(&path) {
+            Ok(()) => removed = true,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(failed("remove", &path)(e)),
+        }
+    }
+    if removed {
+        let dir = path_of(end).parent();
+        extent.disk.sync_dir(&dir).map_err(failed("sync the directory", &dir))?;
+    }
+    Ok(())
+}
+
+/// Writes the bytes of `[start, end)` over themselves and syncs them. After a failed sync the page
+/// cache may hold as clean what never reached the disk; only a new write makes a sync mean
+/// something for them.
+pub(crate) fn rewrite(
+    extent: &Extent<'_>,
+    start: PhysicalOffset,
+    end: PhysicalOffset,
+) -> Result<()> {
+    for base in extent.bases {
+        let mut from = start.max(*base);
+        let until = end.min(*base + extent.segment_bytes);
+        if from >= until {
+            continue;
+        }
+        let path = path_of(*base);
+        let file = extent.disk.open(&path, Access::Write).map_err(failed("open", &path))?;
+        let mut bytes = vec![0; (until - from).min(1 << 20) as usize];
+        while from < until {
+            let take = (until - from).min(bytes.len() as u64) as usize;
+            let piece = &mut bytes[..take];
+            file.read_exact_at(piece, from - *base).map_err(failed("read", &path))?;
+            file.write_all_at(piece, from - *base).map_err(failed("rewrite", &path))?;
+            from = from + take as u64;
+        }
+        file.sync_data().map_err(failed("sync", &path))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! What lies in the store's directory, looked at without touching anything.
+
+use std::io;
+
+use crate::{
+    disk::{Disk, EntryKind, FilePath, failed},
+    error::{Error, ErrorKind, Result},
+    log::segment::LOG_DIR,
+    offset::PhysicalOffset,
+};
+
+/// The segments of a directory, ascending, all of one size.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LogFiles {
+    pub(crate) bases: Vec<PhysicalOffset>,
+    /// `None` without segments.
+    pub(crate) segment_bytes: Option<u64>,
+    /// A last segment without a byte, as the Java store leaves when it dies while creating one.
+    pub(crate) empty_last: Option<FilePath>,
+}
+
+/// Files and directories that say: kept by a part of RocketMQ that this store does not read.
+const UNREAD: [(&str, &str); 4] = [
+    ("batchconsumequeue", "batch consume queues"),
+    ("consumequeue_ext", "consume queue extension files"),
+    ("compaction", "compacted topics"),
+    ("epochFileCheckpoint", "controller mode"),
+];
+
+/// Lists the log's files and checks their names and sizes.
+///
+/// # Errors
+///
+/// [`Unsupported`](ErrorKind::Unsupported) naming the file that does not belong there or has the
+/// wrong size. Nothing was touched.
+pub(crate) fn list_log(disk: &dyn Disk) -> Result<LogFiles> {
+    let dir = FilePath::new(LOG_DIR);
+    let mut files = LogFiles::default();
+    let entries = match disk.list(&dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(files),
+        Err(e) => return Err(failed("list", &dir)(e)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = dir.join(&entry.name);
+        let digits = entry.name.len() == 20 && entry.name.bytes().all(|b| b.is_ascii_digit());
+        match entry.kind {
+            // The Java store passes over directories, too.
+            EntryKind::Directory => {}
+            EntryKind::File if digits => match entry.name.parse() {
+                Ok(base) if base <= i64::MAX as u64 => found.push((base, entry.len, path)),
+                _ => return Err(foreign(&path, "its number is too large")),
+            },
+            EntryKind::File => return Err(foreign(&path, "its name is not 20 digits")),
+            EntryKind::Other => return Err(foreign(&path, "it is not a regular file")),
+        }
+    }
+    found.sort();
+    if let Some((_, 0, path)) = found.last() {
+        files.empty_last = Some(path.clone());
+        found.pop();
+    }
+    for (base, len, path) in found {
+        let expected = *files.segment_bytes.get_or_insert(len);
+        if len != expected || len == 0 {
+            let why = format!("its size differs from the first segment's size={len} first={expected}");
+            return Err(foreign(&path, &why));
+        }
+        if let Some(last) = files.bases.last()
+            && PhysicalOffset::new(base).saturating_since(*last) < len
+        {
+            return Err(foreign(&path, "it overlaps the segment before"));
+        }
+        files.bases.push(PhysicalOffset::new(base));
+    }
+    Ok(files)
+}
+
+fn foreign(path: &FilePath, why: &str) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("{path} is not a segment of this log: {why}; move it away and open again"),
+    )
+}
+
+/// Refuses directories that hold what this store does not read.
+pub(crate) fn refuse_unread(disk: &dyn Disk) -> Result<()> {
+    let root = disk.list(&FilePath::ROOT).map_err(failed("list", &FilePath::ROOT))?;
+    for (name, what) in UNREAD {
+        let Some(entry) = root.iter().find(|e| e.name == name) else { continue };
+        let used = match entry.kind {
+            EntryKind::Directory => {
+                let dir = FilePath::new(name);
+                !disk.list(&dir).map_err(failed("list", &dir))?.is_empty()
+            }
+            _ => entry.len > 0,
+        };
+        if used {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{name} holds {what}, which this version does not read; nothing was touched"),
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,421 @@
+//! Opening the log: look at the files, walk what is not known to be good, decide by the table, and
+//! only then touch anything.
+
+use std::{io, sync::Arc};
+
+use crate::{
+    checkpoint::{self, Checkpoint, JAVA_CHECKPOINT_BYTES, frames, frames::FrameWriter},
+    disk::{Access, Disk, FilePath, failed, load},
+    error::{Error, ErrorKind, Result},
+    format::frame::ChecksumRule,
+    log::{DamagedRange, segment::Segment},
+    offset::{PhysicalOffset, StoreTime},
+    options::OnDamage,
+};
+
+pub(crate) mod cut;
+pub(crate) mod files;
+pub(crate) mod report;
+pub(crate) mod scan;
+pub(crate) mod table;
+
+use files::LogFiles;
+use report::{Finding, RecoveryReport};
+use scan::{Extent, Scan};
+use table::{Action, Behind, Provenance};
+
+/// Even after a clean close this much of the log's end is checked: it costs milliseconds, and it
+/// is where a misbehaving disk shows first.
+const LOOK_BACK: u64 = 16 << 20;
+
+/// RocketMQ's marker of a store in use.
+pub(crate) const ABORT: &str = "abort";
+/// RocketMQ's checkpoint.
+pub(crate) const JAVA_CHECKPOINT: &str = "checkpoint";
+
+/// What is known before anything was scanned.
+#[derive(Debug)]
+pub(crate) struct Inspected {
+    pub(crate) files: LogFiles,
+    pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) provenance: Provenance,
+    /// Why the provenance is foreign, if so.
+    pub(crate) foreign: Option<String>,
+    /// The last writer closed the store, and nothing was written since.
+    pub(crate) clean: bool,
+    /// Our durable end, also where another program wrote since.
+    pub(crate) durable_end: PhysicalOffset,
+}
+
+/// What the log is like after recovery.
+#[derive(Debug)]
+pub(crate) struct RecoveredLog {
+    pub(crate) start: PhysicalOffset,
+    pub(crate) end: PhysicalOffset,
+    pub(crate) damage: Vec<DamagedRange>,
+    pub(crate) report: RecoveryReport,
+    /// What has to be cut before the first append, if anything.
+    cut: Option<Cut>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    bytes_until: Option<PhysicalOffset>,
+}
+
+/// Looks at the directory's own files and finds out who wrote last. Touches nothing.
+pub(crate) fn inspect(disk: &dyn Disk) -> Result<Inspected> {
+    files::refuse_unread(disk)?;
+    let files = files::list_log(disk)?;
+    let checkpoint = checkpoint::newest(disk)?;
+    let mut durable_end = PhysicalOffset::ZERO;
+    if let Some(checkpoint) = &checkpoint {
+        durable_end = checkpoint.durable_end;
+        if let Some(segment_bytes) = files.segment_bytes {
+            durable_end = durable_end.max(last_frame_end(disk, segment_bytes)?);
+        }
+    }
+    let clean_end = checkpoint.as_ref().filter(|c| c.clean).map(|c| c.durable_end);
+    let clean = clean_end == Some(durable_end) && !exists(disk, &FilePath::new(ABORT))?;
+    let foreign = match &checkpoint {
+        None if files.bases.is_empty() => None,
+        None => Some("there is no checkpoint of this store".to_owned()),
+        Some(checkpoint) => foreign_sign(disk, &files, checkpoint, clean_end)?,
+    };
+    let provenance = match foreign {
+        Some(_) => Provenance::Foreign,
+        None => Provenance::Ours { durable_end },
+    };
+    let clean = clean && foreign.is_none();
+    Ok(Inspected { files, checkpoint, provenance, foreign, clean, durable_end })
+}
+
+/// Whether a file is there.
+fn exists(disk: &dyn Disk, path: &FilePath) -> Result<bool> {
+    match disk.open(path, Access::Read) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        // It is there, whatever it is.
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(true),
+        Err(e) => Err(failed("open", path)(e)),
+    }
+}
+
+/// The end of the newest frame that survived.
+fn last_frame_end(disk: &dyn Disk, segment_bytes: u64) -> Result<PhysicalOffset> {
+    let mut end = PhysicalOffset::ZERO;
+    for base in frames::list(disk)?.into_iter().rev() {
+        frames::newest_first(disk, base, segment_bytes, |frame| {
+            end = frame.end();
+            true
+        })?;
+        if end > PhysicalOffset::ZERO {
+            break;
+        }
+    }
+    Ok(end)
+}
+
+/// How it shows that another program wrote here since our last checkpoint, if it does.
+fn foreign_sign(
+    disk: &dyn Disk,
+    files: &LogFiles,
+    checkpoint: &Checkpoint,
+    clean_end: Option<PhysicalOffset>,
+) -> Result<Option<String>> {
+    let path = FilePath::new(JAVA_CHECKPOINT);
+    if let Some(bytes) = load(disk, &path, 1 << 20)? {
+        let mut java = [0; JAVA_CHECKPOINT_BYTES];
+        let len = bytes.len().min(java.len());
+        java[..len].copy_from_slice(&bytes[..len]);
+        if java != checkpoint.java {
+            return Ok(Some("the file checkpoint is not as this store left it".into()));
+        }
+    }
+    let (Some(end), Some(segment_bytes)) = (clean_end, files.segment_bytes) else {
+        return Ok(None);
+    };
+    // A program that appended behind our clean end left its first record there.
+    for base in &files.bases {
+        if *base <= end && end < *base + segment_bytes {
+            let path = crate::log::segment::path_of(*base);
+            let file = disk.open(&path, Access::Read).map_err(failed("open", &path))?;
+            let mut head = [0; 8];
+            let len = 8.min(segment_bytes - (end - *base)) as usize;
+            file.read_exact_at(&mut head[..len], end - *base).map_err(failed("read", &path))?;
+            if head != [0; 8] {
+                return Ok(Some(format!("there are bytes behind the clean end offset={end}")));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Walks the part of the log that is not known to be good and decides what it is. Touches nothing.
+///
+/// `from` is where the derived files are complete; walking begins there or a little before.
+///
+/// # Errors
+///
+/// [`Damaged`](ErrorKind::Damaged) with the ranges and the choices if there is damage and
+/// `on_damage` refuses it, or if the log is shorter than what was durable.
+pub(crate) fn examine(
+    disk: &dyn Disk,
+    inspected: &Inspected,
+    from: PhysicalOffset,
+    on_damage: OnDamage,
+    now: StoreTime,
+    progress: &mut dyn FnMut(PhysicalOffset),
+) -> Result<RecoveredLog> {
+    let files = &inspected.files;
+    let start = files.bases.first().copied().unwrap_or(inspected.durable_end);
+    let mut report =
+        RecoveryReport { was_clean: inspected.clean, log_start: start, at: now, ..Default::default() };
+    if let Some(reason) = &inspected.foreign {
+        report.findings.push(Finding::ForeignWriter { reason: reason.clone() });
+    }
+    let Some(segment_bytes) = files.segment_bytes else {
+        if inspected.durable_end > PhysicalOffset::ZERO {
+            return Err(shorter(start, inspected.durable_end));
+        }
+        return Ok(RecoveredLog { start, end: start, damage: Vec::new(), report, cut: None });
+    };
+    let extent = Extent { disk, bases: &files.bases, segment_bytes };
+    let from = look_back(disk, &extent, from.max(start))?;
+    let frames = frames_from(disk, &extent, from)?;
+    let above = match &inspected.checkpoint {
+        Some(c) if c.record_crc && inspected.foreign.is_none() => ChecksumRule::Required,
+        _ => ChecksumRule::WhenPresent,
+    };
+    let rule = |at: PhysicalOffset| match frames.partition_point(|f| f.start <= at).checked_sub(1) {
+        Some(i) if at < frames[i].end() && frames[i].all_record_crc => ChecksumRule::Required,
+        Some(i) if at < frames[i].end() => ChecksumRule::WhenPresent,
+        _ if at >= inspected.durable_end => above,
+        _ => ChecksumRule::WhenPresent,
+    };
+    let scan = scan::scan(&extent, from, &rule, progress)?;
+    report.checked_from = from;
+    report.records_checked = scan.stretches.iter().map(|s| s.records).sum();
+    let mut log = decide(&scan, inspected.provenance, start, report);
+    if log.end < inspected.durable_end {
+        return Err(shorter(log.end, inspected.durable_end));
+    }
+    let files_end = files.bases.last().map_or(start, |base| *base + segment_bytes);
+    if log.end > files_end {
+        return Err(shorter(files_end, log.end));
+    }
+    log.report.log_end = log.end;
+    if on_damage == OnDamage::Refuse {
+        refuse(&log)?;
+    }
+    Ok(log)
+}
+
+/// Goes through the holes of the scan in order and does what the table says for each.
+fn decide(
+    scan: &Scan,
+    provenance: Provenance,
+    start: PhysicalOffset,
+    mut report: RecoveryReport,
+) -> RecoveredLog {
+    let mut damage = Vec::new();
+    let mut cut = None;
+    let mut end = start;
+    let durable_end = match provenance {
+        Provenance::Ours { durable_end } => durable_end,
+        Provenance::Foreign => PhysicalOffset::ZERO,
+    };
+    for (number, stretch) in scan.stretches.iter().enumerate() {
+        end = stretch.end;
+        let next = scan.stretches.get(number + 1);
+        let behind = match next {
+            Some(_) => Behind::Records,
+            None if scan.bytes_until > Some(end) => Behind::Bytes,
+            None => Behind::Zeros,
+        };
+        let row = table::row(provenance, end, behind);
+        match row.action() {
+            Action::End => break,
+            Action::Cut => {
+                let last = scan.stretches.last().map_or(end, |s| s.end);
+                let bytes_until = scan.bytes_until.max(Some(last));
+                cut = Some(Cut { bytes_until });
+                report.findings.push(Finding::Cut {
+                    at: end,
+                    bytes: bytes_until.map_or(0, |until| until.saturating_since(end)),
+                    row: row.label(),
+                    maybe_acknowledged: provenance != Provenance::Foreign,
+                });
+                break;
+            }
+            Action::Keep => {
+                let until = next.map_or(durable_end, |next| next.start);
+                let reason = stretch.stopped_by.clone();
+                report.findings.push(Finding::Damage {
+                    start: end,
+                    end: until,
+                    reason: reason.unwrap_or_else(|| "the segment is missing".into()),
+                    row: row.label(),
+                });
+                damage.push(DamagedRange { start: end, end: until });
+                if next.is_none() {
+                    end = until;
+                    if scan.bytes_until > Some(end) {
+                        cut = Some(Cut { bytes_until: scan.bytes_until });
+                    }
+                }
+            }
+        }
+    }
+    RecoveredLog { start, end, damage, report, cut }
+}
+
+fn shorter(end: PhysicalOffset, durable_end: PhysicalOffset) -> Error {
+    Error::new(
+        ErrorKind::Damaged { at: end, len: durable_end.saturating_since(end) },
+        format!(
+            "the log is shorter than what was durable: segments were removed or another program \
+             cut them; restore them, or give the rest up with `steadfast repair --accept-loss` \
+             end={end} durable_end={durable_end}"
+        ),
+    )
+}
+
+fn refuse(log: &RecoveredLog) -> Result<()> {
+    let Some(first) = log.damage.first() else { return Ok(()) };
+    let ranges: Vec<_> = log.report.damage().map(|(a, b)| format!("{a}..{b}")).collect();
+    Err(Error::new(
+        ErrorKind::Damaged { at: first.start, len: first.end - first.start },
+        format!(
+            "acknowledged records may be damaged at {}; nothing was changed. Restore the files \
+             from a copy, or open with OnDamage::Serve to serve everything else, or give the \
+             records up with `steadfast repair --accept-loss`",
+            ranges.join(", ")
+        ),
+    ))
+}
+
+/// The position at or a little before `from` from which walking can begin: a record begins there.
+fn look_back(disk: &dyn Disk, extent: &Extent<'_>, from: PhysicalOffset) -> Result<PhysicalOffset> {
+    let holds = extent.bases.partition_point(|base| *base < from);
+    let Some(base) = holds.checked_sub(1).and_then(|i| extent.bases.get(i)).copied() else {
+        return Ok(from);
+    };
+    if from > base + extent.segment_bytes {
+        return Ok(from);
+    }
+    if from - base <= LOOK_BACK {
+        return Ok(base);
+    }
+    let mut found = from;
+    frames::newest_first(disk, base, extent.segment_bytes, |frame| {
+        if frame.start < found {
+            found = frame.start;
+        }
+        from.saturating_since(found) >= LOOK_BACK
+    })?;
+    Ok(found)
+}
+
+/// All frames that reach past `from`, ascending.
+fn frames_from(
+    disk: &dyn Disk,
+    extent: &Extent<'_>,
+    from: PhysicalOffset,
+) -> Result<Vec<frames::Frame>> {
+    let mut all = Vec::new();
+    for base in frames::list(disk)? {
+        if base + extent.segment_bytes <= from {
+            continue;
+        }
+        frames::newest_first(disk, base, extent.segment_bytes, |frame| {
+            all.push(*frame);
+            frame.end() <= from
+        })?;
+    }
+    all.sort_by_key(|frame| frame.start);
+    Ok(all)
+}
+
+/// Brings the files into the state that was decided on: cuts, syncs what is kept, and writes the
+/// frame that says so. Safe to repeat after a crash anywhere in it.
+pub(crate) fn apply(
+    disk: &Arc<dyn Disk>,
+    inspected: &Inspected,
+    log: &RecoveredLog,
+    now: StoreTime,
+) -> Result<()> {
+    let files = &inspected.files;
+    if let Some(path) = &files.empty_last {
+        disk.remove(path).map_err(failed("remove", path))?;
+    }
+    let Some(segment_bytes) = files.segment_bytes else { return Ok(()) };
+    let extent = Extent { disk: &**disk, bases: &files.bases, segment_bytes };
+    if inspected.foreign.is_some() {
+        // Frames of ours say nothing about bytes that another program may have replaced.
+        frames::remove(&**disk, |_| true)?;
+    }
+    match &log.cut {
+        Some(found) => {
+            cut::cut(&extent, log.end, found.bytes_until, now)?;
+        }
+        None => cut::remove_behind(&extent, log.end)?,
+    }
+    if inspected.clean {
+        return Ok(());
+    }
+    let from = match inspected.provenance {
+        Provenance::Ours { durable_end } => durable_end,
+        // What another program wrote is taken as it is, but for its newest part, which may never
+        // have been synced.
+        Provenance::Foreign => {
+            PhysicalOffset::new(log.end.get().saturating_sub(LOOK_BACK)).max(log.start)
+        }
+    };
+    if from < log.end {
+        cut::rewrite(&extent, from, log.end)?;
+        write_frames(disk, &extent, from, log)?;
+    }
+    Ok(())
+}
+
+/// Says in frames that everything up to the log's end is durable now. What is in it was checked
+/// record by record, but not that each carries a checksum of its own.
+fn write_frames(
+    disk: &Arc<dyn Disk>,
+    extent: &Extent<'_>,
+    from: PhysicalOffset,
+    log: &RecoveredLog,
+) -> Result<()> {
+    let mut writer = FrameWriter::new(disk.clone());
+    for base in extent.bases {
+        let start = from.max(*base);
+        let end = log.end.min(*base + extent.segment_bytes);
+        if start < end {
+            let len = (end - start) as u32;
+            let frame = frames::Frame { start, len, all_record_crc: false, bytes_crc: None };
+            writer.append(*base, &frame)?;
+        }
+    }
+    writer.sync()
+}
+
+/// Maps the segments of the recovered log, readable up to its end.
+pub(crate) fn map_segments(
+    disk: &dyn Disk,
+    inspected: &Inspected,
+    log: &RecoveredLog,
+    access: Access,
+) -> Result<Vec<Arc<Segment>>> {
+    let Some(segment_bytes) = inspected.files.segment_bytes else { return Ok(Vec::new()) };
+    let mut segments = Vec::new();
+    for base in &inspected.files.bases {
+        // `remove_behind` keeps the first one, whatever it holds.
+        if *base >= log.end && !segments.is_empty() {
+            break;
+        }
+        let published = log.end.saturating_since(*base).min(segment_bytes);
+        segments.push(Arc::new(Segment::open(disk, *base, segment_bytes, published, access)?));
+    }
+    Ok(segments)
+}

@@ -1,0 +1,234 @@
+//! Walks the log and classifies what it finds. Touches nothing, decides nothing.
+//!
+//! Reads with read calls, not through a mapping: a bad sector is an error here, not a fault.
+
+use std::sync::Arc;
+
+use crate::{
+    disk::{Access, Disk, DiskFile, failed},
+    error::Result,
+    format::{
+        frame::{ChecksumRule, Frame, classify, find_next_record},
+        layout::MAGIC_BLANK,
+    },
+    log::segment::path_of,
+    offset::PhysicalOffset,
+};
+
+/// Reading ahead: large enough to keep the disk busy, small enough for any machine.
+const READ_BYTES: usize = 1 << 20;
+/// No record that any store writes is longer.
+const RECORD_MOST: u64 = 128 << 20;
+/// Behind damage, records up to this size are found wherever they lie.
+const OVERLAP: usize = 8 << 20;
+
+/// Sound records without a gap between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    pub(crate) start: PhysicalOffset,
+    pub(crate) end: PhysicalOffset,
+    pub(crate) records: u64,
+    /// What stopped it at `end`, in words; `None` at the end of the files.
+    pub(crate) stopped_by: Option<String>,
+}
+
+/// All that a walk over the log found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// Ascending. The first begins where the walk did, and may be empty.
+    pub(crate) stretches: Vec<Stretch>,
+    /// First byte behind the last one that is not zero, if that is behind the last stretch.
+    pub(crate) bytes_until: Option<PhysicalOffset>,
+}
+
+/// The log's files, as `files::list_log` found them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent<'a> {
+    pub(crate) disk: &'a dyn Disk,
+    pub(crate) bases: &'a [PhysicalOffset],
+    pub(crate) segment_bytes: u64,
+}
+
+/// One file with a window of its bytes.
+struct Reader {
+    file: Arc<dyn DiskFile>,
+    base: PhysicalOffset,
+    len: u64,
+    window: Vec<u8>,
+    at: u64,
+}
+
+impl Reader {
+    fn open(extent: &Extent<'_>, base: PhysicalOffset) -> Result<Self> {
+        let path = path_of(base);
+        let file = extent.disk.open(&path, Access::Read).map_err(failed("open", &path))?;
+        Ok(Self { file, base, len: extent.segment_bytes, window: Vec::new(), at: 0 })
+    }
+
+    /// At least `need` bytes from `position` on, fewer only at the end of the file.
+    fn bytes(&mut self, position: u64, need: usize) -> Result<&[u8]> {
+        let left = (self.len - position) as usize;
+        let need = need.min(left);
+        let have = self.at <= position
+            && position + need as u64 <= self.at + self.window.len() as u64;
+        if !have {
+            let take = need.max(READ_BYTES).min(left);
+            self.window.resize(take, 0);
+            let path = path_of(self.base);
+            self.file
+                .read_exact_at(&mut self.window, position)
+                .map_err(failed(&format!("read at {position} of"), &path))?;
+            self.at = position;
+        }
+        Ok(&self.window[(position - self.at) as usize..])
+    }
+
+    /// Where the next written byte may be, passing over holes of the file.
+    fn data_from(&self, position: u64) -> Result<Option<u64>> {
+        let path = path_of(self.base);
+        self.file.next_data(position).map_err(failed("look for data in", &path))
+    }
+}
+
+/// Walks the log from `from`, where a record begins or the log ends, to the end of all files.
+/// `rule` says for each position whether a record there must carry a checksum of all of it.
+pub(crate) fn scan(
+    extent: &Extent<'_>,
+    from: PhysicalOffset,
+    rule: &dyn Fn(PhysicalOffset) -> ChecksumRule,
+    progress: &mut dyn FnMut(PhysicalOffset),
+) -> Result<Scan> {
+    let mut scan = Scan::default();
+    scan.stretches.push(Stretch { start: from, end: from, records: 0, stopped_by: None });
+    let first = extent.bases.partition_point(|base| *base + extent.segment_bytes <= from);
+    let mut expected = from;
+    for (number, base) in extent.bases.iter().enumerate().skip(first) {
+        let mut reader = Reader::open(extent, *base)?;
+        let mut position = from.saturating_since(*base);
+        if *base + position != expected {
+            stop(&mut scan, "the segment behind is missing".into());
+            open_stretch(&mut scan, *base + position);
+        }
+        let last_file = number + 1 == extent.bases.len();
+        while position < extent.segment_bytes {
+            position = walk(&mut reader, position, &mut scan, rule, progress)?;
+            if position == extent.segment_bytes {
+                break;
+            }
+            match resume(&mut reader, position, &mut scan)? {
+                Some(next) => {
+                    open_stretch(&mut scan, *base + next);
+                    position = next;
+                }
+                None => break,
+            }
+        }
+        expected = *base + extent.segment_bytes;
+        if position < extent.segment_bytes && !last_file {
+            // Whatever the next segment holds begins a stretch of its own.
+            open_stretch(&mut scan, expected);
+        }
+    }
+    // Stretches opened in the hope of records that never came.
+    while scan.stretches.len() > 1
+        && scan.stretches.last().is_some_and(|s| s.records == 0 && s.start == s.end)
+    {
+        scan.stretches.pop();
+    }
+    Ok(scan)
+}
+
+fn open_stretch(scan: &mut Scan, at: PhysicalOffset) {
+    match scan.stretches.last_mut() {
+        Some(last) if last.records == 0 && last.start == last.end && last.start != at => {
+            // An empty one says nothing, unless it is where the walk began.
+            if scan.stretches.len() > 1 {
+                scan.stretches.pop();
+            }
+        }
+        _ => {}
+    }
+    scan.stretches.push(Stretch { start: at, end: at, records: 0, stopped_by: None });
+}
+
+fn stop(scan: &mut Scan, reason: String) {
+    if let Some(last) = scan.stretches.last_mut() {
+        last.stopped_by.get_or_insert(reason);
+    }
+}
+
+/// Walks sound records from `position` on. Returns where it stopped.
+fn walk(
+    reader: &mut Reader,
+    mut position: u64,
+    scan: &mut Scan,
+    rule: &dyn Fn(PhysicalOffset) -> ChecksumRule,
+    progress: &mut dyn FnMut(PhysicalOffset),
+) -> Result<u64> {
+    let mut told = position;
+    while position < reader.len {
+        let at = reader.base + position;
+        let room = reader.len - position;
+        let head = reader.bytes(position, 8)?;
+        let need = match head.first_chunk::<4>() {
+            Some(size) => u64::from(u32::from_be_bytes(*size)).min(RECORD_MOST).max(8),
+            None => room,
+        };
+        let need = if is_blank(head) { 8 } else { need };
+        let bytes = reader.bytes(position, need as usize)?;
+        let size = match classify(bytes, at, room, rule(at)) {
+            Frame::Record(view) => u64::from(view.size()),
+            Frame::Blank { size } => u64::from(size),
+            Frame::Empty => {
+                stop(scan, "there are zeros where a record should begin".into());
+                return Ok(position);
+            }
+            Frame::Bad { reason } => {
+                stop(scan, reason.to_string());
+                return Ok(position);
+            }
+        };
+        position += size;
+        if let Some(last) = scan.stretches.last_mut() {
+            last.end = reader.base + position;
+            last.records += 1;
+        }
+        if position - told > 64 << 20 {
+            told = position;
+            progress(reader.base + position);
+        }
+    }
+    Ok(position)
+}
+
+fn is_blank(head: &[u8]) -> bool {
+    head.get(4..8).is_some_and(|magic| magic == MAGIC_BLANK.to_be_bytes())
+}
+
+/// Looks for the next sound record behind `position`, and for the last byte that is not zero.
+fn resume(reader: &mut Reader, position: u64, scan: &mut Scan) -> Result<Option<u64>> {
+    let mut at = position;
+    while let Some(from) = reader.data_from(at)? {
+        let from = from.max(position);
+        let base = reader.base;
+        let len = reader.len;
+        let bytes = reader.bytes(from, 2 * OVERLAP)?;
+        let whole = from + bytes.len() as u64 == len;
+        // Byte `from` itself was looked at already when it is where the walk stopped.
+        let skip = usize::from(from == position);
+        if let Some(found) = find_next_record(bytes, skip, base + from, len - from) {
+            return Ok(Some(from + found as u64));
+        }
+        if let Some(last) = bytes.iter().rposition(|b| *b != 0) {
+            let end = base + from + last as u64 + 1;
+            scan.bytes_until = scan.bytes_until.max(Some(end));
+        }
+        let taken = bytes.len();
+        if whole {
+            break;
+        }
+        // A record may begin in the last part of the window and reach out of it.
+        at = from + (taken - OVERLAP.min(taken / 2)) as u64;
+    }
+    Ok(None)
+}

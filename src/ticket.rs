@@ -1,0 +1,176 @@
+//! What an append hands back: a place in the log now, an answer about its safety later.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use crate::{
+    clock::Clock,
+    error::Result,
+    log::marks::Marks,
+    message::{Placement, PutStatus},
+    watermark::Outcome,
+};
+
+/// Where a message went and how the append settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// How the append settled.
+    pub status: PutStatus,
+    /// Where the (first) message went.
+    pub placement: Placement,
+    /// Where the other messages of a batch went.
+    pub others: Vec<Placement>,
+}
+
+impl Receipt {
+    /// All placements of a batch, in order.
+    pub fn placements(&self) -> impl Iterator<Item = &Placement> {
+        std::iter::once(&self.placement).chain(&self.others)
+    }
+}
+
+/// What the tickets of one store share.
+#[derive(Debug)]
+pub(crate) struct TicketContext {
+    pub(crate) marks: Arc<Marks>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// An append on its way to being acknowledged.
+///
+/// The message has its place already. Whether it is as safe as the flush mode promises is told by
+/// [`wait`](Self::wait), by a [callback](Self::on_settled), or by awaiting the ticket under any
+/// executor. Dropping a ticket undoes nothing.
+///
+/// After the store's `sync_flush_timeout` a ticket settles as
+/// [`FlushDiskTimeout`](PutStatus::FlushDiskTimeout), which means *outcome unknown*: the record
+/// stays, may become durable and be delivered.
+#[must_use = "an append is acknowledged only once its ticket settles"]
+pub struct Ticket {
+    context: Arc<TicketContext>,
+    /// The durable watermark has to pass this; 0 where the append was acknowledged at once.
+    target: u64,
+    deadline: Duration,
+    first: Placement,
+    others: Vec<Placement>,
+    /// Whom the watermark wakes already for this ticket.
+    registered: Option<Waker>,
+}
+
+impl Ticket {
+    pub(crate) fn new(
+        context: Arc<TicketContext>,
+        target: u64,
+        deadline: Duration,
+        first: Placement,
+        others: Vec<Placement>,
+    ) -> Self {
+        Self { context, target, deadline, first, others, registered: None }
+    }
+
+    /// Where the (first) message went.
+    pub fn placement(&self) -> &Placement {
+        &self.first
+    }
+
+    /// All placements of a batch, in order.
+    pub fn placements(&self) -> impl Iterator<Item = &Placement> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// Whether waiting would return at once.
+    pub fn is_settled(&self) -> bool {
+        self.context.marks.durable.state(self.target).is_some()
+            || self.context.clock.elapsed() >= self.deadline
+    }
+
+    /// Blocks until the append settles, at most the store's `sync_flush_timeout` after it was
+    /// made.
+    ///
+    /// # Errors
+    ///
+    /// [`Faulted`](crate::ErrorKind::Faulted) if the log failed first: whether the record is
+    /// durable is unknown until the store is opened again. [`Closed`](crate::ErrorKind::Closed) if
+    /// the store was closed without getting it to the disk.
+    pub fn wait(self) -> Result<Receipt> {
+        let outcome = self.wait_until(self.deadline);
+        self.settle(outcome)
+    }
+
+    /// Blocks at most `timeout`. Gives the ticket back if it has not settled by then.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait), inside of `Ok`'s counterpart: the outer `Err` is the ticket itself.
+    pub fn wait_timeout(self, timeout: Duration) -> Result<Result<Receipt>, Self> {
+        let until = self.context.clock.elapsed().saturating_add(timeout);
+        match self.wait_until(until.min(self.deadline)) {
+            Outcome::TimedOut if until < self.deadline => Err(self),
+            outcome => Ok(self.settle(outcome)),
+        }
+    }
+
+    /// Calls `callback` once with how the append settled: at once on this thread if it has, else
+    /// on the thread that settles it, which should not be held up for long.
+    pub fn on_settled(self, callback: impl FnOnce(Result<Receipt>) + Send + 'static) {
+        let context = self.context.clone();
+        let (target, deadline) = (self.target, self.deadline);
+        let settle = move |outcome| callback(self.settle(outcome));
+        context.marks.durable.on_reached(target, deadline, Box::new(settle));
+    }
+
+    fn wait_until(&self, deadline: Duration) -> Outcome {
+        self.context.marks.durable.wait(self.target, &*self.context.clock, deadline)
+    }
+
+    fn settle(self, outcome: Outcome) -> Result<Receipt> {
+        let status = match outcome {
+            Outcome::Reached => PutStatus::PutOk,
+            Outcome::TimedOut => PutStatus::FlushDiskTimeout,
+            Outcome::Closed(error) => return Err(error),
+        };
+        Ok(Receipt { status, placement: self.first, others: self.others })
+    }
+
+    fn receipt(&mut self, status: PutStatus) -> Receipt {
+        Receipt { status, placement: self.first, others: std::mem::take(&mut self.others) }
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<Receipt>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let context = self.context.clone();
+        let durable = &context.marks.durable;
+        let known = self.registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        let outcome = match durable.state(self.target) {
+            None if context.clock.elapsed() >= self.deadline => Some(Outcome::TimedOut),
+            None if known => None,
+            None => {
+                self.registered = Some(cx.waker().clone());
+                durable.poll(self.target, cx.waker(), self.deadline)
+            }
+            settled => settled,
+        };
+        match outcome {
+            None => Poll::Pending,
+            Some(Outcome::Reached) => Poll::Ready(Ok(self.receipt(PutStatus::PutOk))),
+            Some(Outcome::TimedOut) => Poll::Ready(Ok(self.receipt(PutStatus::FlushDiskTimeout))),
+            Some(Outcome::Closed(error)) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("placement", &self.first).finish_non_exhaustive()
+    }
+}
