@@ -1,7 +1,7 @@
 //! A message log that keeps every message it acknowledged.
 
 mod clock;
-mod disk;
+pub mod disk;
 mod error;
 mod format;
 mod message;
@@ -9,6 +9,8 @@ mod name;
 mod offset;
 mod options;
 
+#[cfg(feature = "sim")]
+pub use clock::ManualClock;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
 pub use message::{Message, Placement, PutStatus};
