@@ -3,6 +3,7 @@
 mod clock;
 mod disk;
 mod error;
+#[cfg_attr(not(feature = "internals"), allow(dead_code, unreachable_pub))]
 mod format;
 mod message;
 mod name;
@@ -17,3 +18,13 @@ pub use offset::{PhysicalOffset, QueueOffset, StoreTime};
 pub use options::{
     FlushMode, ForcedCleaning, KeyIndexing, OnDamage, Options, RecordChecksum, Retention,
 };
+
+/// Formats and single parts of the engine, for benches, fuzz targets and tools. No promise of
+/// stability.
+#[cfg(feature = "internals")]
+pub mod internals {
+    /// The bytes of records, queues, index and metadata files.
+    pub mod format {
+        pub use crate::format::*;
+    }
+}
