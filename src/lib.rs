@@ -9,6 +9,7 @@ mod message;
 mod name;
 mod offset;
 mod options;
+mod queue;
 mod watermark;
 
 #[cfg(feature = "sim")]
