@@ -32,7 +32,9 @@ impl QueueKey {
     pub fn new(topic: &str, queue_id: i32) -> Result<Self> {
         check_topic(topic)?;
         if queue_id < 0 {
-            return Err(Error::invalid(format!("a queue id is never negative queue_id={queue_id}")));
+            return Err(Error::invalid(format!(
+                "a queue id is never negative queue_id={queue_id}"
+            )));
         }
         Ok(Self { topic: topic.into(), queue_id, hash: Self::hash_of(topic, queue_id) })
     }

@@ -247,6 +247,9 @@ mod tests {
     fn a_wrong_option_is_named_with_what_is_allowed() {
         let options = Options { queue_file_bytes: 6001, ..Options::default() };
         let text = options.validate().unwrap_err().to_string();
-        assert!(text.contains("queue_file_bytes=6001") && text.contains("multiple of 20"), "{text}");
+        assert!(
+            text.contains("queue_file_bytes=6001") && text.contains("multiple of 20"),
+            "{text}"
+        );
     }
 }

@@ -236,7 +236,12 @@ pub(crate) fn load(disk: &dyn Disk, path: &FilePath, max_bytes: u64) -> Result<O
 
 /// Replaces the file `path` by one with `bytes`, so that a crash leaves the old one or the new one,
 /// whole. Durable when this returns. The temporary file is `temp`, on the same file system.
-pub(crate) fn replace(disk: &dyn Disk, temp: &FilePath, path: &FilePath, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace(
+    disk: &dyn Disk,
+    temp: &FilePath,
+    path: &FilePath,
+    bytes: &[u8],
+) -> Result<()> {
     match disk.remove(temp) {
         Ok(()) => {}
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}

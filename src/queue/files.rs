@@ -1,0 +1,322 @@
+//! The files of all consume queues: where they lie, a bounded set of open ones, and what of them
+//! is not durable yet.
+//!
+//! Locks, in the order in which they are taken: `syncer`, `writer`, then one of the small ones
+//! (`cache`, `directories`, `degraded`, `pending`), which are never held during a call of the disk.
+
+use std::{
+    collections::BTreeSet,
+    fmt, io,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    cache::{Dirty, FileCache},
+    consume::{ConsumeQueue, Left},
+};
+use crate::{
+    disk::{Access, Disk, DiskFile, FilePath, failed},
+    error::{Error, ErrorKind, Result},
+    name::QueueKey,
+    offset::QueueOffset,
+};
+
+/// Bytes of an entry.
+pub(super) const ENTRY: u64 = 20;
+/// The directory of all queues.
+const ROOT: &str = "consumequeue";
+/// From this many files and directories on, one sync of the whole file system is cheaper than one
+/// for each.
+const SYNC_EACH_MAX: usize = 64;
+
+/// How the queues' files are laid out and used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueueConfig {
+    /// Length of every file: a multiple of 20.
+    pub(crate) file_bytes: u64,
+    /// How many files may be open at once.
+    pub(crate) open_files: usize,
+    /// With [`Access::Read`] nothing is ever written out: what is put stays in memory.
+    pub(crate) access: Access,
+}
+
+/// Which file of which queue: the queue's number in this process and the file's first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId {
+    pub(super) queue: u32,
+    pub(super) base: u64,
+}
+
+/// What all queues share.
+pub(super) struct QueueFiles {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) config: QueueConfig,
+    /// One at a time writes files, so that what is durable after a sync is known.
+    pub(super) writer: Mutex<()>,
+    /// One at a time syncs, without keeping the writer out.
+    syncer: Mutex<()>,
+    cache: Mutex<FileCache>,
+    /// Directories with names that are not durable yet.
+    directories: Mutex<BTreeSet<FilePath>>,
+    /// Queues of which a file's sync failed.
+    degraded: Mutex<BTreeSet<QueueKey>>,
+    /// Queues with something in their tail.
+    pending: Mutex<Vec<Weak<ConsumeQueue>>>,
+    /// Bytes in all tails.
+    pub(super) buffered: AtomicUsize,
+    next_queue: AtomicU32,
+}
+
+impl QueueFiles {
+    pub(super) fn new(disk: Arc<dyn Disk>, config: QueueConfig) -> Self {
+        assert!(config.file_bytes >= ENTRY && config.file_bytes % ENTRY == 0, "{config:?}");
+        Self {
+            disk,
+            config,
+            writer: Mutex::default(),
+            syncer: Mutex::default(),
+            cache: Mutex::new(FileCache::new(config.open_files.max(1))),
+            directories: Mutex::default(),
+            degraded: Mutex::default(),
+            pending: Mutex::default(),
+            buffered: AtomicUsize::new(0),
+            next_queue: AtomicU32::new(0),
+        }
+    }
+
+    /// A number for one more queue.
+    pub(super) fn number(&self) -> u32 {
+        self.next_queue.fetch_add(1, Relaxed)
+    }
+
+    /// Where the file with entry `at` begins, in bytes of the queue.
+    pub(super) fn base_of(&self, at: QueueOffset) -> u64 {
+        // Offsets stay below `OFFSET_MAX`, so this never overflows.
+        let byte = at.get() * ENTRY;
+        byte - byte % self.config.file_bytes
+    }
+
+    /// The file of `queue` that begins at byte `base`, opened for reading (and for writing, so
+    /// that one descriptor does for both). Never evicts a file that has to be synced first: with
+    /// nothing else in the cache this one stays outside of it.
+    pub(super) fn open(&self, key: &QueueKey, id: FileId) -> Result<Arc<dyn DiskFile>> {
+        if let Some(file) = self.cache.lock().get(id) {
+            return Ok(file);
+        }
+        let path = file_path(key, id.base);
+        let file = self.disk.open(&path, self.config.access).map_err(failed("open", &path))?;
+        self.cache.lock().insert(id, key, &file);
+        Ok(file)
+    }
+
+    /// The file of a queue that begins at byte `base`, made if need be, and whether it was; with
+    /// the writer's lock held. It counts as dirty at once, so that no reader takes its place.
+    pub(super) fn open_or_create(
+        &self,
+        key: &QueueKey,
+        id: FileId,
+    ) -> Result<(Arc<dyn DiskFile>, bool)> {
+        if let Some(file) = self.cache.lock().get_to_write(id) {
+            return Ok((file, false));
+        }
+        let path = file_path(key, id.base);
+        let (file, created) = match self.disk.open(&path, Access::Write) {
+            Ok(file) => {
+                // A crash between create and sync may leave it short.
+                let len = file.len().map_err(failed("read the length of", &path))?;
+                if len != self.config.file_bytes {
+                    file.set_len(self.config.file_bytes).map_err(failed("extend", &path))?;
+                }
+                (file, len == 0)
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => (self.create(&path)?, true),
+            Err(e) => return Err(failed("open", &path)(e)),
+        };
+        if !self.cache.lock().insert_to_write(id, key, &file) {
+            // Everything in the cache waits for a sync. It has to come before the descriptors go:
+            // an error of writing back may not reach one that is opened later.
+            let dirty = self.cache.lock().take_dirty();
+            let synced = self.sync_files(&dirty);
+            let inserted = self.cache.lock().insert_to_write(id, key, &file);
+            assert!(inserted, "no place in a cache without dirty files");
+            synced?;
+        }
+        Ok((file, created))
+    }
+
+    fn create(&self, path: &FilePath) -> Result<Arc<dyn DiskFile>> {
+        let queue_dir = path.parent();
+        let created = match self.disk.create(path, self.config.file_bytes) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let topic_dir = queue_dir.parent();
+                let root = topic_dir.parent();
+                for dir in [&root, &topic_dir, &queue_dir] {
+                    self.disk.create_dir(dir).map_err(failed("make the directory", dir))?;
+                }
+                let mut directories = self.directories.lock();
+                directories.extend([FilePath::ROOT, root, topic_dir]);
+                drop(directories);
+                self.disk.create(path, self.config.file_bytes)
+            }
+            other => other,
+        };
+        let file = created.map_err(failed("create", path))?;
+        self.directories.lock().insert(queue_dir);
+        Ok(file)
+    }
+
+    /// Notes that `dir` has names that are not durable.
+    pub(super) fn changed(&self, dir: FilePath) {
+        self.directories.lock().insert(dir);
+    }
+
+    /// Forgets the open file, before or after its name is removed.
+    pub(super) fn forget(&self, id: FileId) {
+        self.cache.lock().remove(id);
+    }
+
+    /// Remembers a queue that got its first buffered entry.
+    pub(super) fn has_tail(&self, queue: Weak<ConsumeQueue>) {
+        if self.config.access == Access::Write {
+            self.pending.lock().push(queue);
+        }
+    }
+
+    /// Writes all tails into files, with the writer's lock held. What fails stays in its tail and
+    /// is tried again the next time; the first error is returned.
+    fn write_pending(&self) -> Result<()> {
+        let pending = std::mem::take(&mut *self.pending.lock());
+        let mut result = Ok(());
+        let mut left = Vec::new();
+        for weak in pending {
+            let Some(queue) = weak.upgrade() else { continue };
+            match queue.write_tail() {
+                Ok(Left::Nothing) => {}
+                Ok(Left::Entries) => left.push(weak),
+                Err(e) => {
+                    result = result.and(Err(e));
+                    left.push(weak);
+                }
+            }
+        }
+        self.pending.lock().append(&mut left);
+        result
+    }
+
+    pub(super) fn write_out(&self) -> Result<()> {
+        let _writer = self.writer.lock();
+        self.write_pending()
+    }
+
+    pub(super) fn sync(&self) -> Result<()> {
+        let _syncer = self.syncer.lock();
+        let (written, dirty, directories) = {
+            // Whoever evicts dirty files syncs them under this lock: what is clean now is durable.
+            let _writer = self.writer.lock();
+            let written = self.write_pending();
+            let dirty = self.cache.lock().take_dirty();
+            (written, dirty, std::mem::take(&mut *self.directories.lock()))
+        };
+        let synced = self.sync_taken(&dirty, directories);
+        written?;
+        synced?;
+        match self.degraded.lock().first() {
+            None => Ok(()),
+            Some(key) => Err(Error::new(
+                ErrorKind::Io,
+                format!(
+                    "an earlier sync of a consume queue failed, it must be rebuilt queue={key}"
+                ),
+            )),
+        }
+    }
+
+    fn sync_taken(&self, dirty: &[Dirty], directories: BTreeSet<FilePath>) -> Result<()> {
+        if dirty.len() + directories.len() > SYNC_EACH_MAX {
+            let synced = self.sync_everything(dirty);
+            if synced.is_err() {
+                self.directories.lock().extend(directories);
+            }
+            return synced;
+        }
+        let mut result = self.sync_files(dirty);
+        for dir in directories {
+            if let Err(e) = self.disk.sync_dir(&dir) {
+                result = result.and(Err(failed("sync the directory", &dir)(e)));
+                self.directories.lock().insert(dir);
+            }
+        }
+        result
+    }
+
+    fn sync_files(&self, dirty: &[Dirty]) -> Result<()> {
+        if dirty.len() > SYNC_EACH_MAX {
+            return self.sync_everything(dirty);
+        }
+        let mut result = Ok(());
+        for Dirty { key, base, file } in dirty {
+            if let Err(e) = file.sync_data() {
+                result = result.and(Err(failed("sync", &file_path(key, *base))(e)));
+                self.degraded.lock().insert(key.clone());
+            }
+        }
+        result
+    }
+
+    fn sync_everything(&self, dirty: &[Dirty]) -> Result<()> {
+        self.disk.sync_all().map_err(|e| {
+            self.degraded.lock().extend(dirty.iter().map(|d| d.key.clone()));
+            failed("sync the file system of", &FilePath::ROOT)(e)
+        })
+    }
+
+    /// Marks a queue whose files cannot be trusted.
+    pub(super) fn degrade(&self, key: &QueueKey) {
+        self.degraded.lock().insert(key.clone());
+    }
+
+    /// The queue is going to be rebuilt.
+    pub(super) fn restart(&self, key: &QueueKey) {
+        self.degraded.lock().remove(key);
+    }
+
+    pub(super) fn degraded(&self) -> Vec<QueueKey> {
+        self.degraded.lock().iter().cloned().collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn open_count(&self) -> usize {
+        self.cache.lock().len()
+    }
+}
+
+impl fmt::Debug for QueueFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueFiles").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// The directory of all queues.
+pub(super) fn root() -> FilePath {
+    FilePath::new(ROOT)
+}
+
+/// The directory of one queue.
+pub(super) fn queue_dir(key: &QueueKey) -> FilePath {
+    FilePath::new(&format!("{ROOT}/{}/{}", key.topic(), key.queue_id()))
+}
+
+/// The file of a queue that begins at byte `base`.
+pub(super) fn file_path(key: &QueueKey, base: u64) -> FilePath {
+    FilePath::new(&format!("{ROOT}/{}/{}/{base:020}", key.topic(), key.queue_id()))
+}
+
+/// The first byte that a file's name says it holds, `None` if that is not how files are named.
+pub(super) fn parse_base(name: &str) -> Option<u64> {
+    (name.len() == 20 && name.bytes().all(|b| b.is_ascii_digit())).then(|| name.parse().ok())?
+}

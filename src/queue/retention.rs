@@ -1,0 +1,100 @@
+//! What goes from the queues when the beginning of the log goes.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use super::{
+    ConsumeQueue,
+    files::{QueueFiles, file_path, parse_base, queue_dir},
+    first_not_below,
+};
+use crate::{
+    disk::{Access, EntryKind, FilePath, failed},
+    error::Result,
+    offset::PhysicalOffset,
+};
+
+/// Directories synced one by one at most.
+const SYNC_EACH_MAX: usize = 64;
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RemovedFiles {
+    /// How many files.
+    pub(crate) files: u64,
+    /// Their lengths together.
+    pub(crate) bytes: u64,
+}
+
+pub(super) fn remove_before(
+    files: &QueueFiles,
+    queues: &[Arc<ConsumeQueue>],
+    log_start: PhysicalOffset,
+) -> Result<RemovedFiles> {
+    let mut removed = RemovedFiles::default();
+    let mut directories = Vec::new();
+    let mut result = Ok(());
+    for queue in queues {
+        let before = removed.files;
+        let done =
+            raise_min(queue, log_start).and_then(|()| remove_files(files, queue, &mut removed));
+        result = result.and(done);
+        if removed.files > before {
+            directories.push(queue_dir(queue.key()));
+        }
+    }
+    if directories.len() > SYNC_EACH_MAX {
+        files.disk.sync_all().map_err(failed("sync the file system of", &FilePath::ROOT))?;
+    } else {
+        for dir in &directories {
+            files.disk.sync_dir(dir).map_err(failed("sync the directory", dir))?;
+        }
+    }
+    result.map(|()| removed)
+}
+
+fn raise_min(queue: &ConsumeQueue, log_start: PhysicalOffset) -> Result<()> {
+    // Most queues are not touched: one look, no search.
+    match queue.entry(queue.min())? {
+        Some(first) if first.is_filler() || first.physical_offset < log_start => {
+            queue.raise_min(first_not_below(queue, log_start)?);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Removes the files that end at or before the queue's first entry.
+fn remove_files(
+    files: &QueueFiles,
+    queue: &ConsumeQueue,
+    removed: &mut RemovedFiles,
+) -> Result<()> {
+    let keep = files.base_of(queue.min());
+    if queue.lowest_base().load(Relaxed) >= keep || files.config.access == Access::Read {
+        return Ok(());
+    }
+    let _writer = files.writer.lock();
+    let dir = queue_dir(queue.key());
+    let mut bases: Vec<(u64, u64)> = match files.disk.list(&dir) {
+        Ok(list) => list
+            .iter()
+            .filter(|e| e.kind == EntryKind::File)
+            .filter_map(|e| Some((parse_base(&e.name)?, e.len)))
+            .collect(),
+        // Nothing of the queue was written out yet.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(failed("list", &dir)(e)),
+    };
+    bases.sort_unstable();
+    // Java takes a queue without files for a new one.
+    let Some((last, _)) = bases.pop() else { return Ok(()) };
+    for (base, len) in bases.into_iter().filter(|&(base, _)| base < keep) {
+        let path = file_path(queue.key(), base);
+        files.forget(queue.id(base));
+        files.disk.remove(&path).map_err(failed("remove", &path))?;
+        removed.files += 1;
+        removed.bytes += len;
+    }
+    queue.lowest_base().store(keep.min(last), Relaxed);
+    Ok(())
+}
