@@ -257,6 +257,12 @@ impl<'a> RecordView<'a> {
         be64(self.header, self.header.len() - 12) as i64
     }
 
+    /// Bytes before the body.
+    #[inline]
+    pub(crate) fn header_len(&self) -> usize {
+        self.header.len()
+    }
+
     /// The body as stored, perhaps compressed.
     #[inline]
     pub fn body(&self) -> &'a [u8] {
