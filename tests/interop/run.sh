@@ -76,8 +76,9 @@ java_store() {
   mkdir -p "$scratch/java/tmp"
   local log
   log=$(mktemp "$scratch/java/log.XXXXXX")
+  # The JVM's own warnings go to standard output unless told otherwise.
   java -cp "$target/store-java-1.jar:$target/lib-$version/*" -Xmx512m -XX:TieredStopAtLevel=1 \
-    "-Duser.home=$scratch/java" "-Djava.io.tmpdir=$scratch/java/tmp" \
+    -XX:-UsePerfData -Xlog:disable -Xlog:all=warning:stderr "-Duser.home=$scratch/java" "-Djava.io.tmpdir=$scratch/java/tmp" \
     interop.StoreTool "$@" </dev/null 2>"$log" || status=$?
   if [ "$status" != 0 ]; then
     echo "the Java store $version said no to: $*"
