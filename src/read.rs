@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    core::Core,
+    engine::Engine,
     error::{Error, ErrorKind, Result},
     format::{
         entry::QueueEntry,
@@ -153,7 +153,7 @@ pub struct QueueItem {
 /// Entries looked at per file read.
 const CHUNK: usize = 32;
 
-impl Core {
+impl Engine {
     pub(crate) fn read(
         &self,
         key: &QueueKey,

@@ -116,6 +116,11 @@ impl Watermark {
         }
     }
 
+    /// Puts the mark at `to`, also backwards. Only before anybody else knows it.
+    pub(crate) fn rewind(&self, to: u64) {
+        self.value.store(to, SeqCst);
+    }
+
     /// Ends all waiting for what lies past the mark: they get `error`. The first error stays.
     pub(crate) fn close(&self, error: Error) {
         let _ = self.closed.set(error);

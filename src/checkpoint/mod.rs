@@ -219,8 +219,8 @@ impl CheckpointFile {
     }
 
     /// Writes `checkpoint` into the slot that does not hold the newest one and syncs it. Its
-    /// sequence number is given here.
-    pub(crate) fn write(&self, mut checkpoint: Checkpoint) -> Result<()> {
+    /// sequence number is given here; returns it as it was written.
+    pub(crate) fn write(&self, mut checkpoint: Checkpoint) -> Result<Checkpoint> {
         let path = FilePath::new(PATH);
         let mut sequence = self.sequence.lock();
         // A number is used up even if the write fails: its slot may hold anything.
@@ -228,7 +228,8 @@ impl CheckpointFile {
         checkpoint.sequence = *sequence;
         let at = (*sequence % 2) * SLOT_DISTANCE;
         self.file.write_all_at(&checkpoint.encode(), at).map_err(failed("write", &path))?;
-        self.file.sync_data().map_err(failed("sync", &path))
+        self.file.sync_data().map_err(failed("sync", &path))?;
+        Ok(checkpoint)
     }
 }
 

@@ -70,6 +70,10 @@ impl AppendState {
         }
     }
 
+    pub(super) fn set_sequence(&mut self, sequence: Sequence) {
+        self.sequence = sequence;
+    }
+
     fn end(&self) -> PhysicalOffset {
         self.active.base + self.position
     }

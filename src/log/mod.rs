@@ -133,6 +133,11 @@ impl CommitLog {
         *self.refused.write() = error;
     }
 
+    /// Says where the queues go on, once they are known.
+    pub(crate) fn set_sequence(&self, sequence: Sequence) {
+        self.append.lock().set_sequence(sequence);
+    }
+
     pub(crate) fn config(&self) -> &LogConfig {
         &self.config
     }

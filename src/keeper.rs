@@ -1,0 +1,240 @@
+//! Housekeeping: checkpoints, saved consumer offsets, retention, the clean close.
+
+use std::time::Duration;
+
+use crate::{
+    checkpoint::{Checkpoint, JAVA_CHECKPOINT_BYTES, frames, snapshot, snapshot::QueueState},
+    disk::{FilePath, failed},
+    engine::Engine,
+    error::{Error, ErrorKind, Result},
+    offset::PhysicalOffset,
+    options::{ForcedCleaning, RecordChecksum},
+    recovery::ABORT,
+};
+
+/// A checkpoint is worth its syncs after this much log, or at rest after a while.
+const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// Each queue is written in each snapshot: with many of them, snapshots come less often.
+const CHECKPOINT_BYTES_PER_QUEUE: u64 = 1024;
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
+/// Segments removed per pass, so that a pass is never long.
+const REMOVE_AT_ONCE: usize = 10;
+
+/// What housekeeping remembers.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    /// The checkpoint that is on disk.
+    last: Checkpoint,
+    checkpoint_at: Duration,
+    offsets_at: Duration,
+    retention_at: Duration,
+    /// Why the store is not as it should be, though it goes on.
+    pub(crate) degraded: Option<Error>,
+}
+
+impl Keeper {
+    /// Goes on from the checkpoint `last`.
+    pub(crate) fn new(last: Checkpoint, now: Duration) -> Self {
+        Self { last, checkpoint_at: now, offsets_at: now, retention_at: now, degraded: None }
+    }
+}
+
+/// Whether a checkpoint says that the store was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    No,
+    Yes,
+}
+
+impl Engine {
+    /// One round of housekeeping. What goes wrong is remembered and reported by
+    /// [`health`](Self::health), not lost and not fatal.
+    pub(crate) fn keep(&self) -> Result<()> {
+        let writable = self.writable()?;
+        let mut keeper = writable.keeper.lock();
+        let now = self.clock.elapsed();
+        self.log.marks().durable.expire(now);
+        let mut problems = Vec::new();
+        problems.extend(self.log.sync_frames());
+        if self.checkpoint_due(&keeper, now) {
+            problems.extend(self.checkpoint(&mut keeper, Closing::No).err());
+            keeper.checkpoint_at = now;
+        }
+        if now.saturating_sub(keeper.offsets_at) >= self.options.offsets_interval {
+            problems.extend(self.save_offsets().err());
+            keeper.offsets_at = now;
+        }
+        if now.saturating_sub(keeper.retention_at) >= RETENTION_INTERVAL {
+            problems.extend(self.retain(&mut keeper).err());
+            keeper.retention_at = now;
+        }
+        keeper.degraded = problems.into_iter().next();
+        Ok(())
+    }
+
+    /// `Ok` if all is well; else the log's failure, or what housekeeping could not do.
+    pub(crate) fn health(&self) -> Result<()> {
+        self.log.marks().durable.check_open()?;
+        let Some(writable) = &self.writable else { return Ok(()) };
+        writable.keeper.lock().degraded.clone().map_or(Ok(()), Err)
+    }
+
+    fn checkpoint_due(&self, keeper: &Keeper, now: Duration) -> bool {
+        let since = self.log.marks().dispatched.get()
+            - keeper.last.snapshot.map_or(0, |s| s.at.get()).min(self.log.marks().dispatched.get());
+        let worth = CHECKPOINT_BYTES.max(self.queues.len() as u64 * CHECKPOINT_BYTES_PER_QUEUE);
+        since >= worth
+            || since > 0 && now.saturating_sub(keeper.checkpoint_at) >= CHECKPOINT_INTERVAL
+    }
+
+    /// Makes queues and index durable up to some position of the log, and says so.
+    pub(crate) fn checkpoint(&self, keeper: &mut Keeper, closing: Closing) -> Result<()> {
+        let writable = self.writable()?;
+        let (at, queues, index) = {
+            // Held so that ends and position belong together; nothing is written meanwhile.
+            let _dispatcher = self.dispatcher.lock();
+            let at = PhysicalOffset::new(self.log.marks().dispatched.get());
+            let states = self.queues.list().into_iter().map(|queue| QueueState {
+                key: queue.key().clone(),
+                min: queue.min(),
+                end: queue.end(),
+            });
+            (at, states.collect::<Vec<_>>(), self.index.as_ref().map(|i| i.state()))
+        };
+        // A queue's entry must never be durable before the record it points at.
+        if self.log.marks().durable.get() < at.get() {
+            self.log.flush()?;
+        }
+        self.queues.sync()?;
+        if let Some(index) = &self.index {
+            index.sync()?;
+        }
+        let snapshot = snapshot::write(&*self.disk, keeper.last.sequence + 1, at, &queues)?;
+        let durable_end = PhysicalOffset::new(self.log.marks().durable.get());
+        let checkpoint = Checkpoint {
+            sequence: 0,
+            durable_end,
+            log_start: self.log.start(),
+            clean: closing == Closing::Yes && durable_end == at,
+            flush: self.options.flush,
+            record_crc: self.options.record_checksum == RecordChecksum::On,
+            snapshot: Some(snapshot),
+            index: index.flatten(),
+            java: [0; JAVA_CHECKPOINT_BYTES],
+        };
+        keeper.last = writable.checkpoints.write(checkpoint)?;
+        snapshot::remove_others(&*self.disk, Some(snapshot.sequence));
+        Ok(())
+    }
+
+    /// Saves the consumer offsets. What they count is made durable first: a saved offset never
+    /// points past the durable log.
+    pub(crate) fn save_offsets(&self) -> Result<()> {
+        let Some(saved) = self.consumers.to_save() else { return Ok(()) };
+        self.log.flush()?;
+        self.consumers.save(&*self.disk, saved, self.clock.now())
+    }
+
+    /// Removes what is too old, refuses appends while the disk is nearly full.
+    fn retain(&self, keeper: &mut Keeper) -> Result<()> {
+        let usage = self.disk.usage().map_err(failed("look at the space of", &FilePath::ROOT))?;
+        let used = usage.used_percent();
+        let rules = &self.options.retention;
+        let hour = self.clock.now().as_millis().div_euclid(3_600_000).rem_euclid(24) as u8;
+        let forced = rules.forced == ForcedCleaning::WhenFull && used >= rules.force_ratio;
+        if forced || used >= rules.clean_ratio || rules.delete_hours.contains(&hour) {
+            self.remove_expired(keeper, forced)?;
+        }
+        let usage = self.disk.usage().map_err(failed("look at the space of", &FilePath::ROOT))?;
+        let used = usage.used_percent();
+        self.log.refuse((used >= rules.refuse_ratio).then(|| {
+            Error::new(
+                ErrorKind::Full,
+                format!(
+                    "the disk is nearly full, so nothing is appended until there is room; free \
+                     space or shorten the retention used_percent={used} refuse_ratio={} \
+                     available_bytes={}",
+                    rules.refuse_ratio, usage.available
+                ),
+            )
+        }));
+        Ok(())
+    }
+
+    /// Removes the oldest segments that are expired, or (`forced`) the oldest one at any age.
+    /// Never the active one. Returns how many.
+    pub(crate) fn remove_expired(&self, keeper: &mut Keeper, forced: bool) -> Result<usize> {
+        let segments = self.log.segments().snapshot();
+        let now = self.clock.now().as_millis();
+        let reserved = i64::try_from(self.options.retention.reserved.as_millis());
+        let reserved = reserved.unwrap_or(i64::MAX);
+        let durable = self.log.marks().dispatched.get().min(self.log.marks().durable.get());
+        let mut count = 0;
+        for segment in segments.iter().take(segments.len().saturating_sub(1)) {
+            // The queues' ends in the checkpoint are all that is left of a removed segment, so it
+            // goes only when it is behind everything.
+            if segment.end().get() > durable || count >= REMOVE_AT_ONCE {
+                break;
+            }
+            let path = segment.path();
+            let modified = self.disk.modified(&path).map_err(failed("look at", &path))?;
+            if now.saturating_sub(modified.as_millis()) < reserved && !(forced && count == 0) {
+                break;
+            }
+            count += 1;
+        }
+        if count == 0 {
+            return Ok(0);
+        }
+        // Before anything goes: the ends of all queues, durable.
+        self.checkpoint(keeper, Closing::No)?;
+        for _ in 0..count {
+            let Some(segment) = self.log.segments().remove_first() else { break };
+            let path = segment.path();
+            self.disk.remove(&path).map_err(failed("remove", &path))?;
+        }
+        let dir = FilePath::new(crate::log::segment::LOG_DIR);
+        self.disk.sync_dir(&dir).map_err(failed("sync the directory", &dir))?;
+        let start = self.log.start();
+        self.queues.remove_before(start)?;
+        if let Some(index) = &self.index {
+            index.remove_before(start)?;
+        }
+        frames::remove(&*self.disk, |base| base < start)?;
+        self.checkpoint(keeper, Closing::No)?;
+        Ok(count)
+    }
+
+    /// Writes everything and says that the store was closed cleanly, if it was.
+    pub(crate) fn close(&self) -> Result<()> {
+        let Some(writable) = &self.writable else {
+            self.log.marks().close();
+            return Ok(());
+        };
+        let result = self.close_files(&mut writable.keeper.lock());
+        self.log.marks().close();
+        for queue in self.queues.list() {
+            queue.end_mark().close(Error::new(ErrorKind::Closed, "the store was closed"));
+        }
+        result
+    }
+
+    fn close_files(&self, keeper: &mut Keeper) -> Result<()> {
+        self.log.flush()?;
+        self.dispatch_all(|_| {})?;
+        self.save_offsets()?;
+        if let Some(error) = self.log.sync_frames() {
+            keeper.degraded.get_or_insert(error);
+        }
+        self.log.drop_spare()?;
+        self.checkpoint(keeper, Closing::Yes)?;
+        if !self.queues.degraded().is_empty() {
+            // The Java store must rebuild the queues too: `abort` stays.
+            return Ok(());
+        }
+        let path = FilePath::new(ABORT);
+        self.disk.remove(&path).map_err(failed("remove", &path))?;
+        self.disk.sync_dir(&FilePath::ROOT).map_err(failed("sync", &FilePath::ROOT))
+    }
+}

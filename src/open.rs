@@ -1,0 +1,420 @@
+//! The sequence of opening: lock, look, decide, and only then touch anything.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use parking_lot::Mutex;
+
+use crate::{
+    checkpoint::{
+        Checkpoint, CheckpointFile, JAVA_CHECKPOINT_BYTES, OWN_DIR,
+        frames::FRAMES_DIR,
+        snapshot::{self, QueueState},
+    },
+    clock::Clock,
+    consumer::ConsumerOffsets,
+    disk::{Access, DirectoryLock, Disk, FilePath, failed, load, replace},
+    dispatch::Dispatcher,
+    engine::{Engine, Writable},
+    error::{Error, ErrorKind, Result},
+    format::record::RecordLimits,
+    index::KeyIndex,
+    keeper::{Closing, Keeper},
+    log::{
+        CommitLog, LogConfig, LogState,
+        marks::Marks,
+        segment::{LOG_DIR, Segment},
+        sequence::Sequence,
+    },
+    name::QueueKey,
+    offset::{PhysicalOffset, QueueOffset},
+    options::{FlushMode, KeyIndexing, Options, RecordChecksum},
+    queue::{
+        QueueConfig, QueueTable,
+        recover::{self as queue_files, QueueOnDisk},
+    },
+    recovery::{
+        self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog,
+        report::Finding,
+    },
+    ticket::TicketContext,
+};
+
+/// How far some long work is, for whoever wants to show it.
+pub(crate) type ProgressFn = dyn Fn(&str, u64, u64) + Send + Sync;
+
+/// What opening needs to know.
+pub(crate) struct OpenRequest {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) options: Options,
+    pub(crate) access: Access,
+    pub(crate) store_host: SocketAddr,
+    pub(crate) progress: Box<ProgressFn>,
+}
+
+const LOCK: &str = "lock";
+const DIRECTORIES: [&str; 6] = [LOG_DIR, "consumequeue", "index", "config", OWN_DIR, FRAMES_DIR];
+const STALE: &str = "the queues' files are not as the checkpoint says";
+
+/// The queues and the index as far as they can be trusted before the log is walked.
+struct Derived {
+    queues: QueueTable,
+    index: Option<KeyIndex>,
+    /// Dispatching begins here.
+    from: PhysicalOffset,
+    /// Queue ends that the next offsets must not fall below.
+    floors: Vec<(QueueKey, QueueOffset)>,
+    rebuilt: Option<String>,
+    notes: Vec<String>,
+}
+
+pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
+    request.options.validate()?;
+    let write = request.access == Access::Write;
+    let lock = write.then(|| take_lock(&*request.disk)).transpose()?;
+    let inspected = recovery::inspect(&*request.disk)?;
+    if !write && inspected.files.segment_bytes.is_none() && inspected.checkpoint.is_none() {
+        return Err(Error::new(ErrorKind::NotFound, "there is no store in this directory"));
+    }
+    let derived = restore_derived(&request, &inspected)?;
+    let end_hint = inspected.files.bases.last().map_or(0, |b| b.get());
+    let mut walked = |at: PhysicalOffset| (request.progress)("checking the log", at.get(), end_hint);
+    let now = request.clock.now();
+    let on_damage = request.options.on_damage;
+    let disk = &request.disk;
+    let mut log =
+        recovery::examine(&**disk, &inspected, derived.from, on_damage, now, &mut walked)?;
+    if write {
+        make_directories(&**disk)?;
+        recovery::apply(disk, &inspected, &log, now)?;
+    } else {
+        hide_unsynced(&**disk, &inspected, &mut log)?;
+    }
+    assemble(request, inspected, log, derived, lock)
+}
+
+/// Takes RocketMQ's own lock before anything is looked at.
+fn take_lock(disk: &dyn Disk) -> Result<Box<dyn DirectoryLock>> {
+    let path = FilePath::new(LOCK);
+    match disk.lock(&path) {
+        Ok(lock) => Ok(lock),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+            let holder = load(disk, &FilePath::new(ABORT), 64).ok().flatten();
+            let holder = holder.map_or("unknown".into(), |pid| {
+                String::from_utf8_lossy(&pid).trim().to_owned()
+            });
+            Err(Error::with_source(
+                ErrorKind::Locked,
+                format!(
+                    "another process has this store open; stop it first \
+                     last_known_pid={holder}"
+                ),
+                e,
+            ))
+        }
+        Err(e) => Err(failed("lock", &path)(e)),
+    }
+}
+
+/// Beside a living SYNC_FLUSH writer, records that it did not sync yet are not shown: they were
+/// not acknowledged.
+fn hide_unsynced(disk: &dyn Disk, inspected: &Inspected, log: &mut RecoveredLog) -> Result<()> {
+    let sync = inspected.checkpoint.as_ref().is_some_and(|c| c.flush == FlushMode::Sync);
+    let path = FilePath::new(LOCK);
+    if sync && inspected.foreign.is_none() && disk.locked(&path).map_err(failed("look at", &path))? {
+        log.end = log.end.min(inspected.durable_end);
+    }
+    Ok(())
+}
+
+fn make_directories(disk: &dyn Disk) -> Result<()> {
+    for name in DIRECTORIES {
+        let path = FilePath::new(name);
+        disk.create_dir(&path).map_err(failed("create the directory", &path))?;
+    }
+    for path in [FilePath::ROOT, FilePath::new(OWN_DIR)] {
+        disk.sync_dir(&path).map_err(failed("sync", &path))?;
+    }
+    Ok(())
+}
+
+/// Takes queues and index from the last checkpoint where its files bear it out. Everything else
+/// comes from the log again.
+fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Derived> {
+    let disk = &request.disk;
+    let found = queue_files::scan_directory(&**disk)?;
+    let options = &request.options;
+    let file_bytes = queue_files::infer_file_bytes(&found.queues)?;
+    let queues = QueueTable::new(
+        disk.clone(),
+        QueueConfig {
+            file_bytes: file_bytes.unwrap_or(options.queue_file_bytes),
+            open_files: options.open_queue_files,
+            access: request.access,
+        },
+    );
+    let log_start = inspected.files.bases.first().copied().unwrap_or(inspected.durable_end);
+    let index = match options.key_index {
+        KeyIndexing::On => Some(KeyIndex::new(
+            disk.clone(),
+            options.index_slots,
+            options.index_entries,
+            request.access,
+        )?),
+        KeyIndexing::Off => None,
+    };
+    let mut derived = Derived {
+        queues,
+        index,
+        from: log_start,
+        floors: Vec::new(),
+        rebuilt: None,
+        notes: found.problems,
+    };
+    let trusted = match &inspected.checkpoint {
+        Some(checkpoint) if inspected.foreign.is_none() => Some(checkpoint),
+        _ => None,
+    };
+    let states = match trusted.and_then(|c| c.snapshot) {
+        Some(wanted) => snapshot::read(&**disk, &wanted)?.map(|states| (wanted.at, states)),
+        None => None,
+    };
+    match states {
+        Some((at, states)) => from_snapshot(&mut derived, at.max(log_start), states)?,
+        None if inspected.files.bases.is_empty() => {}
+        None => without_snapshot(&mut derived, &**disk, &found.queues, inspected)?,
+    }
+    restore_index(&mut derived, trusted, log_start)?;
+    Ok(derived)
+}
+
+fn from_snapshot(
+    derived: &mut Derived,
+    at: PhysicalOffset,
+    states: Vec<QueueState>,
+) -> Result<()> {
+    let log_start = derived.from;
+    derived.from = at;
+    for state in states {
+        derived.queues.restore(state.key.clone(), state.min, state.end);
+        derived.floors.push((state.key.clone(), state.end));
+        if let Some(problem) = derived.queues.check_files(&state.key, at)? {
+            derived.queues.reset(&state.key);
+            derived.from = log_start;
+            derived.rebuilt.get_or_insert(format!("{STALE}: {problem}"));
+        }
+    }
+    Ok(())
+}
+
+/// Without our own notes the queues are derived anew from the whole log; what their files say
+/// counts only for queues of which the log holds nothing any more.
+fn without_snapshot(
+    derived: &mut Derived,
+    disk: &dyn Disk,
+    found: &[QueueOnDisk],
+    inspected: &Inspected,
+) -> Result<()> {
+    let files_end = match (inspected.files.bases.last(), inspected.files.segment_bytes) {
+        (Some(base), Some(bytes)) => *base + bytes,
+        _ => inspected.durable_end,
+    };
+    for queue in found {
+        let end = queue_files::find_end(disk, queue, files_end)?;
+        derived.floors.push((queue.key.clone(), end));
+    }
+    if inspected.foreign.is_none() {
+        derived.rebuilt.get_or_insert("there is no snapshot of the queues".into());
+    }
+    Ok(())
+}
+
+fn restore_index(
+    derived: &mut Derived,
+    trusted: Option<&Checkpoint>,
+    log_start: PhysicalOffset,
+) -> Result<()> {
+    let Some(index) = &derived.index else { return Ok(()) };
+    let from = derived.from;
+    let state = trusted.filter(|_| from > log_start).and_then(|c| c.index.clone());
+    let known = state.is_some() || trusted.is_some_and(|c| c.snapshot.is_some()) && from > log_start;
+    let restored = index.restore(state)?;
+    if !known {
+        return Ok(());
+    }
+    if let Some(rebuild_from) = restored.rebuild_from
+        && rebuild_from < from
+    {
+        derived.from = rebuild_from.max(log_start);
+        derived.rebuilt.get_or_insert("an index file is not as the checkpoint says".into());
+    }
+    Ok(())
+}
+
+/// Builds the engine, brings queues and index up to the log's end, and makes the store ours.
+fn assemble(
+    request: OpenRequest,
+    inspected: Inspected,
+    log: RecoveredLog,
+    derived: Derived,
+    lock: Option<Box<dyn DirectoryLock>>,
+) -> Result<Engine> {
+    let OpenRequest { disk, clock, options, access, store_host, progress } = request;
+    let append_path = Engine::append_path(&*disk, &options);
+    let segment_bytes = inspected.files.segment_bytes.unwrap_or(options.segment_bytes);
+    let config = LogConfig {
+        limits: RecordLimits { max_message_bytes: options.max_message_bytes, segment_bytes },
+        segment_bytes,
+        append_path,
+        flush: options.flush,
+        checksum: options.record_checksum,
+        max_unflushed_bytes: options.max_unflushed_bytes,
+        append_timeout: options.append_timeout,
+        store_host,
+    };
+    let mut segments = recovery::map_segments(&*disk, &inspected, &log, access)?;
+    if segments.is_empty() && access == Access::Write {
+        let ready = segment_bytes.min(1 << 20);
+        segments.push(Arc::new(Segment::create(&*disk, log.end, segment_bytes, ready)?));
+    }
+    let mut report = log.report;
+    for text in derived.notes {
+        report.note(text);
+    }
+    if let Some(reason) = derived.rebuilt {
+        report.findings.push(Finding::Rebuilt { reason, from: derived.from });
+    }
+    report.dispatched_from = derived.from.min(log.end);
+    report.log_end = log.end;
+    let marks = Arc::new(Marks::new(log.end.get(), append_path, options.flush));
+    let state =
+        LogState { segments, end: log.end, sequence: Sequence::default(), damage: log.damage };
+    let commit_log = CommitLog::new(disk.clone(), clock.clone(), config, marks.clone(), state);
+    let consumers = ConsumerOffsets::load(&*disk)?;
+    let mut engine = Engine {
+        context: Arc::new(TicketContext { marks: marks.clone(), clock: clock.clone() }),
+        dispatcher: Mutex::new(Dispatcher::new()),
+        log: commit_log,
+        queues: derived.queues,
+        index: derived.index,
+        consumers,
+        report,
+        writable: None,
+        disk,
+        clock,
+        options,
+    };
+    engine.log.marks().dispatched.rewind(derived.from.min(log.end).get());
+    let total = log.end.get();
+    engine.dispatch_all(|at| progress("rebuilding queues and index", at, total))?;
+    settle_queues(&mut engine, &derived.floors, inspected.clean, access)?;
+    if let Some(lock) = lock {
+        take_over(&mut engine, &inspected, lock)?;
+    }
+    Ok(engine)
+}
+
+/// After dispatching: nothing is left in the queues' files behind their ends, and no offset that
+/// was ever given is given again.
+fn settle_queues(
+    engine: &mut Engine,
+    floors: &[(QueueKey, QueueOffset)],
+    clean: bool,
+    access: Access,
+) -> Result<()> {
+    for (key, floor) in floors {
+        match engine.queues.get(key) {
+            // All of it is gone from the log; only its end is left to know.
+            None => engine.queues.restore(key.clone(), *floor, *floor),
+            Some(queue) if queue.end() == QueueOffset::ZERO && *floor > QueueOffset::ZERO => {
+                engine.queues.restore(key.clone(), *floor, *floor);
+            }
+            Some(_) => {}
+        }
+    }
+    let counts = engine.dispatch_counts();
+    if counts.gaps > 0 || counts.conflicts > 0 || counts.unplaced > 0 {
+        let text = format!(
+            "queue positions without a record are filled with placeholders, records whose position \
+             is taken or whose queue has no valid name are in no queue gaps={} conflicts={} \
+             unplaced={}",
+            counts.gaps, counts.conflicts, counts.unplaced
+        );
+        engine.report.note(text);
+    }
+    let start = engine.log.start();
+    engine.queues.raise_mins(start)?;
+    if access == Access::Read {
+        return Ok(());
+    }
+    if !clean {
+        for queue in engine.queues.list() {
+            engine.queues.cut(queue.key(), queue.end())?;
+        }
+    }
+    let mut ends: Vec<(QueueKey, QueueOffset)> =
+        engine.queues.list().iter().map(|q| (q.key().clone(), q.end())).collect();
+    for (key, end) in &mut ends {
+        if let Ok(i) = floors.binary_search_by(|(k, _)| k.cmp(key)) {
+            *end = (*end).max(floors[i].1);
+        }
+    }
+    engine.log.set_sequence(Sequence::new(ends));
+    Ok(())
+}
+
+/// Marks the directory as in use by this store, in an order in which a crash anywhere leaves it
+/// as what it is: ours and not closed, or still the other program's.
+fn take_over(
+    engine: &mut Engine,
+    inspected: &Inspected,
+    lock: Box<dyn DirectoryLock>,
+) -> Result<()> {
+    let disk = engine.disk.clone();
+    let last = inspected.checkpoint.clone();
+    let checkpoints = CheckpointFile::open(&*disk, last.as_ref().map_or(0, |c| c.sequence))?;
+    let kept = last.filter(|_| inspected.foreign.is_none());
+    let end = PhysicalOffset::new(engine.log.marks().durable.get());
+    let opened = checkpoints.write(Checkpoint {
+        sequence: 0,
+        durable_end: end,
+        log_start: engine.log.start(),
+        clean: false,
+        flush: engine.options.flush,
+        record_crc: engine.options.record_checksum == RecordChecksum::On,
+        snapshot: kept.as_ref().and_then(|c| c.snapshot),
+        index: kept.as_ref().and_then(|c| c.index.clone()),
+        java: [0; JAVA_CHECKPOINT_BYTES],
+    })?;
+    write_java_files(&*disk)?;
+    let clamped = engine.consumers.clamp(|key| engine.queues.get(key).map(|q| q.end()));
+    for found in clamped {
+        engine.report.findings.push(Finding::OffsetClamped {
+            group: found.group,
+            queue: found.queue,
+            saved: found.saved,
+            now: found.now,
+        });
+    }
+    let keeper = Keeper::new(opened, engine.clock.elapsed());
+    engine.writable = Some(Writable::new(checkpoints, keeper, lock));
+    if !inspected.clean {
+        // So that the next recovery begins here and not where this one did.
+        engine.checkpoint(&mut engine.writable()?.keeper.lock(), Closing::No)?;
+    }
+    Ok(())
+}
+
+/// RocketMQ's `abort` (with our process id) and a checkpoint that claims nothing: with either a
+/// Java store checks and rebuilds everything.
+fn write_java_files(disk: &dyn Disk) -> Result<()> {
+    let checkpoint = FilePath::new(JAVA_CHECKPOINT);
+    let zeros = [0; 4096];
+    if load(disk, &checkpoint, 1 << 20)?.is_none_or(|bytes| bytes != zeros) {
+        let temp = FilePath::new("steadfast/java-checkpoint.tmp");
+        replace(disk, &temp, &checkpoint, &zeros)?;
+    }
+    let pid = std::process::id().to_string();
+    let temp = FilePath::new("steadfast/abort.tmp");
+    replace(disk, &temp, &FilePath::new(ABORT), pid.as_bytes())
+}
