@@ -1,9 +1,16 @@
 //! Record, queue entry and index bytes: pure functions, no I/O, no clock.
 
+pub mod batch;
 pub mod crc;
+pub mod entry;
 pub mod frame;
+pub mod hash;
 mod ids;
+pub mod index;
+pub mod java;
+mod json;
 pub mod layout;
+pub mod offsets_json;
 pub mod properties;
 pub mod record;
 pub mod resync;
