@@ -462,7 +462,6 @@ impl Store {
             threads.stop();
         }
         self.engine.log.marks().close();
-        std::mem::forget(self);
     }
 
     fn shut(&mut self) -> Result<()> {
