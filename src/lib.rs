@@ -5,6 +5,7 @@ pub mod disk;
 mod error;
 #[cfg_attr(not(feature = "internals"), allow(dead_code, unreachable_pub))]
 mod format;
+mod index;
 mod message;
 mod name;
 mod offset;

@@ -24,7 +24,7 @@ mod recover;
 mod retention;
 mod search;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use consume::{ConsumeQueue, Put};
 pub(crate) use files::QueueConfig;

@@ -424,3 +424,64 @@ pub(crate) fn golden(name: &str, kind: &str) -> (TempDir, Vec<serde_json::Value>
     let lines = lines.filter(|l| l["type"] == kind).collect();
     (dir, lines)
 }
+
+#[test]
+fn our_queue_files_are_what_java_writes_with_fillers_before_the_first_entry() {
+    let (java, lines) = golden("expired-preblank", "msg");
+    let java = java.path().join("expired-preblank");
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FileDisk::open(dir.path(), Access::Write).unwrap();
+    let config = QueueConfig { file_bytes: 1000, open_files: 4, access: Access::Write };
+    let table = QueueTable::new(Arc::new(disk), config);
+    for line in &lines {
+        let entry = QueueEntry {
+            physical_offset: PhysicalOffset::new(line["physOffset"].as_u64().unwrap()),
+            size: line["cqSize"].as_i64().unwrap().try_into().unwrap(),
+            tags_code: line["tagsCode"].as_i64().unwrap(),
+        };
+        let id = line["queueId"].as_i64().unwrap() as i32;
+        let queue = table.get_or_create(line["topic"].as_str().unwrap(), id).unwrap();
+        queue.put(at(line["cqOffset"].as_u64().unwrap()), entry).unwrap();
+    }
+    table.sync().unwrap();
+    let theirs = FileDisk::open(&java, Access::Read).unwrap();
+    let (ours, theirs) = (scan_directory(&*table.files.disk), scan_directory(&theirs));
+    let (ours, theirs) = (ours.unwrap(), theirs.unwrap());
+    assert_eq!(ours, theirs);
+    assert!(ours.queues.iter().any(|q| q.files[0].base == 2000));
+    for queue in &ours.queues {
+        for file in &queue.files {
+            let path = files::file_path(&queue.key, file.base);
+            let read = |root: &Path| fs::read(root.join(path.as_str())).unwrap();
+            assert!(read(dir.path()) == read(&java), "{path}");
+        }
+    }
+}
+
+#[test]
+fn java_queues_end_where_java_says() {
+    for name in ["clean-mixed", "expired-preblank", "halt-torn", "halt-mixed"] {
+        let (java, lines) = golden(name, "queue");
+        let (_keep, store) = golden(name, "store");
+        let log_end = PhysicalOffset::new(store[0]["maxPhyOffset"].as_u64().unwrap());
+        let log_start = PhysicalOffset::new(store[0]["minPhyOffset"].as_u64().unwrap());
+        let disk = Arc::new(FileDisk::open(&java.path().join(name), Access::Read).unwrap());
+        let scan = scan_directory(&*disk).unwrap();
+        let file_bytes = infer_file_bytes(&scan.queues).unwrap().unwrap();
+        assert_eq!(file_bytes, store[0]["consumeQueueFileSize"].as_u64().unwrap());
+        let config = QueueConfig { file_bytes, ..config(Access::Read) };
+        let table = QueueTable::new(disk.clone(), config);
+        for line in &lines {
+            let id = line["queueId"].as_i64().unwrap() as i32;
+            let key = QueueKey::new(line["topic"].as_str().unwrap(), id).unwrap();
+            let files = scan.queues.iter().find(|q| q.key == key).unwrap();
+            let end = find_end(&*disk, files, log_end).unwrap();
+            table.restore(key.clone(), at(files.files[0].base / 20), end);
+            table.remove_before(log_start).unwrap();
+            let queue = table.get(&key).unwrap();
+            assert_eq!(queue.end(), at(line["maxOffset"].as_u64().unwrap()), "{name} {key}");
+            assert_eq!(queue.min(), at(line["minOffset"].as_u64().unwrap()), "{name} {key}");
+            assert_eq!(table.check_files(&key, log_end).unwrap(), None);
+        }
+    }
+}
