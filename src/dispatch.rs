@@ -7,7 +7,8 @@ use crate::{
     clock::Clock,
     error::Result,
     format::{
-        entry::{self, QueueEntry},
+        entry::{DelayLevels, QueueEntry},
+        frame::find_next_record,
         layout::{MAGIC_BLANK, TransactionState},
         view::RecordView,
     },
@@ -32,6 +33,8 @@ pub(crate) struct DispatchCounts {
     pub(crate) conflicts: u64,
     /// Records that name no valid queue.
     pub(crate) unplaced: u64,
+    /// Places in the log where no record could be made out.
+    pub(crate) damaged: u64,
     /// Failures to write queue or index files out; the entries stay in memory.
     pub(crate) deferred: u64,
 }
@@ -42,6 +45,7 @@ pub(crate) struct Dispatcher {
     pub(crate) counts: DispatchCounts,
     /// The queue that was written last: records of one queue often come in runs.
     last: Option<Arc<ConsumeQueue>>,
+    levels: DelayLevels,
 }
 
 /// The parts a dispatcher works on.
@@ -55,7 +59,7 @@ pub(crate) struct Targets<'a> {
 
 impl Dispatcher {
     pub(crate) fn new() -> Self {
-        Self { counts: DispatchCounts::default(), last: None }
+        Self { counts: DispatchCounts::default(), last: None, levels: DelayLevels::default() }
     }
 
     /// Dispatches what is visible and not dispatched yet, at most a few thousand records. Returns
@@ -106,12 +110,12 @@ impl Dispatcher {
             }
             let view = match RecordView::parse(rest) {
                 Ok(view) => view,
-                Err(why) => {
-                    return Err(crate::log::read::damaged(
-                        offset,
-                        rest.len() as u64,
-                        &format!("a record that was good when it was appended is not: {why}"),
-                    ));
+                Err(_) => {
+                    // Reading says what is wrong here; the rest of the log goes on behind it.
+                    self.counts.damaged += 1;
+                    let room = rest.len() as u64;
+                    at += find_next_record(rest, 1, offset, room).unwrap_or(rest.len());
+                    continue;
                 }
             };
             at += view.size() as usize;
@@ -151,11 +155,8 @@ impl Dispatcher {
             }
             None => queues.get_or_create(topic, id)?,
         };
-        let entry = QueueEntry {
-            physical_offset: offset,
-            size: view.size() as i32,
-            tags_code: entry::tags_code(view, &entry::DELAY_LEVELS),
-        };
+        debug_assert_eq!(view.physical_offset(), offset);
+        let entry = QueueEntry::of(view, &self.levels);
         match queue.put(QueueOffset::new(view.queue_offset().get()), entry)? {
             Put::Appended | Put::Duplicate => {}
             Put::Gap { missing } => self.counts.gaps += missing,

@@ -1,16 +1,29 @@
 //! A message log that keeps every message it acknowledged.
 
+mod checkpoint;
 mod clock;
+mod consumer;
 pub mod disk;
+mod dispatch;
+mod engine;
 mod error;
 #[cfg_attr(not(feature = "internals"), allow(dead_code, unreachable_pub))]
 mod format;
+mod follow;
 mod index;
+mod keeper;
+mod log;
 mod message;
 mod name;
 mod offset;
+mod open;
 mod options;
 mod queue;
+mod read;
+mod recovery;
+mod runtime;
+mod store;
+mod ticket;
 mod watermark;
 
 #[cfg(feature = "sim")]
@@ -20,9 +33,16 @@ pub use error::{Error, ErrorKind, Result};
 pub use message::{Message, Placement, PutStatus};
 pub use name::{Group, QueueKey};
 pub use offset::{PhysicalOffset, QueueOffset, StoreTime};
+pub use format::view::RecordView;
 pub use options::{
     FlushMode, ForcedCleaning, KeyIndexing, OnDamage, Options, RecordChecksum, Retention,
 };
+pub use read::{Batch, LogItem, QueueItem, ReadLimit, Record};
+pub use recovery::report::{Finding, RecoveryReport};
+#[cfg(feature = "sim")]
+pub use store::Step;
+pub use store::{Arrival, Consumers, Progress, Store, StoreBuilder};
+pub use ticket::{Receipt, Ticket};
 
 /// Formats and single parts of the engine, for benches, fuzz targets and tools. No promise of
 /// stability.

@@ -17,7 +17,7 @@ use crate::{
     engine::{Engine, Writable},
     error::{Error, ErrorKind, Result},
     format::record::RecordLimits,
-    index::KeyIndex,
+    index::{KeyIndex, restore::Known},
     keeper::{Closing, Keeper},
     log::{
         CommitLog, LogConfig, LogState,
@@ -76,7 +76,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
     if !write && inspected.files.segment_bytes.is_none() && inspected.checkpoint.is_none() {
         return Err(Error::new(ErrorKind::NotFound, "there is no store in this directory"));
     }
-    let derived = restore_derived(&request, &inspected)?;
+    let mut derived = restore_derived(&request, &inspected)?;
     let end_hint = inspected.files.bases.last().map_or(0, |b| b.get());
     let mut walked = |at: PhysicalOffset| (request.progress)("checking the log", at.get(), end_hint);
     let now = request.clock.now();
@@ -90,6 +90,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
     } else {
         hide_unsynced(&**disk, &inspected, &mut log)?;
     }
+    restore_index(&mut derived, &inspected, log.start)?;
     assemble(request, inspected, log, derived, lock)
 }
 
@@ -160,7 +161,7 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
             options.index_slots,
             options.index_entries,
             request.access,
-        )?),
+        )),
         KeyIndexing::Off => None,
     };
     let mut derived = Derived {
@@ -184,7 +185,6 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
         None if inspected.files.bases.is_empty() => {}
         None => without_snapshot(&mut derived, &**disk, &found.queues, inspected)?,
     }
-    restore_index(&mut derived, trusted, log_start)?;
     Ok(derived)
 }
 
@@ -229,23 +229,25 @@ fn without_snapshot(
     Ok(())
 }
 
+/// Takes the index over as far as the checkpoint knows it. What is missing is put again from the
+/// log, so dispatching may have to begin earlier.
 fn restore_index(
     derived: &mut Derived,
-    trusted: Option<&Checkpoint>,
+    inspected: &Inspected,
     log_start: PhysicalOffset,
 ) -> Result<()> {
     let Some(index) = &derived.index else { return Ok(()) };
-    let from = derived.from;
-    let state = trusted.filter(|_| from > log_start).and_then(|c| c.index.clone());
-    let known = state.is_some() || trusted.is_some_and(|c| c.snapshot.is_some()) && from > log_start;
-    let restored = index.restore(state)?;
-    if !known {
-        return Ok(());
-    }
-    if let Some(rebuild_from) = restored.rebuild_from
-        && rebuild_from < from
+    let trusted = inspected.checkpoint.as_ref().filter(|_| inspected.foreign.is_none());
+    let known = match trusted {
+        Some(checkpoint) if checkpoint.snapshot.is_some() => Known::UpTo(checkpoint.index.clone()),
+        _ => Known::Nothing,
+    };
+    let restored = index.restore(&known)?;
+    derived.notes.extend(restored.problems);
+    if known != Known::Nothing
+        && let Some(from) = restored.rebuild_from
     {
-        derived.from = rebuild_from.max(log_start);
+        derived.from = derived.from.min(from.max(log_start));
         derived.rebuilt.get_or_insert("an index file is not as the checkpoint says".into());
     }
     Ok(())
@@ -342,8 +344,9 @@ fn settle_queues(
         );
         engine.report.note(text);
     }
-    let start = engine.log.start();
-    engine.queues.raise_mins(start)?;
+    if !clean {
+        engine.queues.raise_mins(engine.log.start())?;
+    }
     if access == Access::Read {
         return Ok(());
     }

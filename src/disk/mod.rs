@@ -139,6 +139,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// also when that is another open in this very process.
     fn lock(&self, path: &FilePath) -> io::Result<Box<dyn DirectoryLock>>;
 
+    /// Whether somebody holds that lock now. Takes nothing, creates nothing.
+    fn locked(&self, path: &FilePath) -> io::Result<bool>;
+
     /// A new file of `len` bytes, all zero, without blocks. Fails with `AlreadyExists`. Nothing is
     /// durable yet: neither length nor name.
     fn create(&self, path: &FilePath, len: u64) -> io::Result<Arc<dyn DiskFile>>;
@@ -189,6 +192,10 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
 
     /// Fills `buf` from `offset` on. `UnexpectedEof` if the file ends before.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// The first position from `offset` on that may hold a byte that is not zero; `None` if there
+    /// is none. A file without holes says `offset` itself.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
 
     /// Writes all of `bytes` at `offset`. A missing block is `StorageFull`, never a fault. Not
     /// durable until the next [`sync_data`](Self::sync_data).

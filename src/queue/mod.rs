@@ -142,6 +142,15 @@ impl QueueTable {
         self.files.buffered.load(Relaxed)
     }
 
+    /// Lets every queue begin at its first entry for a record at or past `log_start`.
+    ///
+    /// # Errors
+    ///
+    /// I/O errors.
+    pub(crate) fn raise_mins(&self, log_start: PhysicalOffset) -> Result<()> {
+        self.list().iter().try_for_each(|queue| retention::raise_min(queue, log_start))
+    }
+
     /// Moves the first offset of every queue to its first message at or past `log_start`, and
     /// removes the files all of whose entries lie before it. The last file of a queue stays.
     ///

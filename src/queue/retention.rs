@@ -52,7 +52,7 @@ pub(super) fn remove_before(
     result.map(|()| removed)
 }
 
-fn raise_min(queue: &ConsumeQueue, log_start: PhysicalOffset) -> Result<()> {
+pub(super) fn raise_min(queue: &ConsumeQueue, log_start: PhysicalOffset) -> Result<()> {
     // Most queues are not touched: one look, no search.
     match queue.entry(queue.min())? {
         Some(first) if first.is_filler() || first.physical_offset < log_start => {

@@ -102,7 +102,7 @@ fn exists(disk: &dyn Disk, path: &FilePath) -> Result<bool> {
 }
 
 /// The end of the newest frame that survived.
-fn last_frame_end(disk: &dyn Disk, segment_bytes: u64) -> Result<PhysicalOffset> {
+pub(crate) fn last_frame_end(disk: &dyn Disk, segment_bytes: u64) -> Result<PhysicalOffset> {
     let mut end = PhysicalOffset::ZERO;
     for base in frames::list(disk)?.into_iter().rev() {
         frames::newest_first(disk, base, segment_bytes, |frame| {

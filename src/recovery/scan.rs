@@ -138,6 +138,30 @@ pub(crate) fn scan(
     Ok(scan)
 }
 
+/// Only the sound records from `from` on, as far as there is no gap.
+pub(crate) fn first_stretch(
+    extent: &Extent<'_>,
+    from: PhysicalOffset,
+    rule: &dyn Fn(PhysicalOffset) -> ChecksumRule,
+) -> Result<Stretch> {
+    let mut scan = Scan::default();
+    scan.stretches.push(Stretch { start: from, end: from, records: 0, stopped_by: None });
+    let mut expected = from;
+    for base in extent.bases.iter().filter(|base| **base + extent.segment_bytes > from) {
+        let mut reader = Reader::open(extent, *base)?;
+        let position = from.saturating_since(*base);
+        if *base + position != expected {
+            break;
+        }
+        let stopped = walk(&mut reader, position, &mut scan, rule, &mut |_| {})?;
+        if stopped < extent.segment_bytes {
+            break;
+        }
+        expected = *base + extent.segment_bytes;
+    }
+    Ok(scan.stretches.swap_remove(0))
+}
+
 fn open_stretch(scan: &mut Scan, at: PhysicalOffset) {
     match scan.stretches.last_mut() {
         Some(last) if last.records == 0 && last.start == last.end && last.start != at => {
