@@ -8,8 +8,9 @@ use crate::{
     error::Result,
     format::{
         entry::{DelayLevels, QueueEntry},
-        frame::find_next_record,
+        frame::ChecksumRule,
         layout::{MAGIC_BLANK, TransactionState},
+        resync::find_next_record,
         view::RecordView,
     },
     index::{IndexKey, KeyIndex},
@@ -113,8 +114,8 @@ impl Dispatcher {
                 Err(_) => {
                     // Reading says what is wrong here; the rest of the log goes on behind it.
                     self.counts.damaged += 1;
-                    let room = rest.len() as u64;
-                    at += find_next_record(rest, 1, offset, room).unwrap_or(rest.len());
+                    let rule = ChecksumRule::WhenPresent;
+                    at += find_next_record(rest, 1, offset, rule).unwrap_or(rest.len());
                     continue;
                 }
             };

@@ -17,7 +17,7 @@ use crate::{
     engine::{Engine, Writable},
     error::{Error, ErrorKind, Result},
     format::record::RecordLimits,
-    index::{KeyIndex, restore::Known},
+    index::{KeyIndex, Known},
     keeper::{Closing, Keeper},
     log::{
         CommitLog, LogConfig, LogState,
@@ -30,7 +30,7 @@ use crate::{
     options::{FlushMode, KeyIndexing, Options, RecordChecksum},
     queue::{
         QueueConfig, QueueTable,
-        recover::{self as queue_files, QueueOnDisk},
+        QueueOnDisk, find_end, infer_file_bytes, scan_directory,
     },
     recovery::{
         self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog,
@@ -143,9 +143,9 @@ fn make_directories(disk: &dyn Disk) -> Result<()> {
 /// comes from the log again.
 fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Derived> {
     let disk = &request.disk;
-    let found = queue_files::scan_directory(&**disk)?;
+    let found = scan_directory(&**disk)?;
     let options = &request.options;
-    let file_bytes = queue_files::infer_file_bytes(&found.queues)?;
+    let file_bytes = infer_file_bytes(&found.queues)?;
     let queues = QueueTable::new(
         disk.clone(),
         QueueConfig {
@@ -220,7 +220,7 @@ fn without_snapshot(
         _ => inspected.durable_end,
     };
     for queue in found {
-        let end = queue_files::find_end(disk, queue, files_end)?;
+        let end = find_end(disk, queue, files_end)?;
         derived.floors.push((queue.key.clone(), end));
     }
     if inspected.foreign.is_none() {

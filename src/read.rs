@@ -14,7 +14,7 @@ use crate::{
     log::read::{LogSlice, damaged},
     name::QueueKey,
     offset::{PhysicalOffset, QueueOffset, StoreTime},
-    queue::search,
+    queue::first_at_or_after,
 };
 
 /// How much one read returns at most.
@@ -145,7 +145,7 @@ pub struct QueueItem {
     /// Where the record is.
     pub physical_offset: PhysicalOffset,
     /// The record's size in bytes.
-    pub size: i32,
+    pub size: u32,
     /// The tag's hash, or the delivery time of a delayed message.
     pub tags_code: i64,
 }
@@ -190,7 +190,7 @@ impl Engine {
                         Err(_) if !batch.records.is_empty() => break 'full,
                         Err(error) => return Err(error),
                     };
-                    let size = u64::from(entry.size.unsigned_abs());
+                    let size = u64::from(entry.size);
                     if !batch.records.is_empty() && bytes + size > limit.bytes {
                         break 'full;
                     }
@@ -218,7 +218,7 @@ impl Engine {
                 &format!("the record of this queue position is lost queue={key} offset={at}"),
             ));
         }
-        let size = u64::from(entry.size.unsigned_abs());
+        let size = u64::from(entry.size);
         let record = self.checked(entry.physical_offset, size)?;
         let view = record.view();
         if !key.is(view.topic(), view.queue_id()) || view.queue_offset() != at {
@@ -250,11 +250,11 @@ impl Engine {
 
     pub(crate) fn offset_by_time(&self, key: &QueueKey, time: StoreTime) -> Result<QueueOffset> {
         let queue = self.queues.get(key).ok_or_else(|| unknown(key))?;
-        search::first_at_or_after(&queue, time, |entry| {
+        first_at_or_after(&queue, time, |entry| {
             if entry.is_filler() || entry.physical_offset < self.log.start() {
                 return Ok(None);
             }
-            let size = u64::from(entry.size.unsigned_abs());
+            let size = u64::from(entry.size);
             Ok(self.checked(entry.physical_offset, size).ok().map(|r| r.view().store_time()))
         })
     }
@@ -333,7 +333,7 @@ impl Engine {
                 return Ok(Some((LogItem::Blank { at, size }, at + size)));
             }
             Frame::Empty => "there are zeros where a record should begin".to_owned(),
-            Frame::Bad { reason } => reason.to_string(),
+            Frame::Bad(reason) => reason.to_string(),
         };
         let next = self.next_sound(at, &rest).min(end);
         Ok(Some((LogItem::Damage { at, size: next - at, reason }, next)))
@@ -343,7 +343,7 @@ impl Engine {
     fn next_sound(&self, at: PhysicalOffset, rest: &LogSlice) -> PhysicalOffset {
         let bytes = rest.bytes();
         let room = bytes.len() as u64;
-        match crate::format::frame::find_next_record(bytes, 1, at, room) {
+        match crate::format::resync::find_next_record(bytes, 1, at, ChecksumRule::WhenPresent) {
             Some(found) => at + found as u64,
             None => at + room,
         }

@@ -152,6 +152,17 @@ fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(refused()) }
 }
 
+/// An exclusive lock on byte 0, where the Java store takes its own.
+fn first_byte() -> nix::libc::flock {
+    nix::libc::flock {
+        l_type: nix::libc::F_WRLCK as _,
+        l_whence: nix::libc::SEEK_SET as _,
+        l_start: 0,
+        l_len: 1,
+        l_pid: 0,
+    }
+}
+
 impl Disk for FileDisk {
     fn lock(&self, path: &FilePath) -> io::Result<Box<dyn DirectoryLock>> {
         self.writable()?;
@@ -160,14 +171,7 @@ impl Disk for FileDisk {
         let file = open_regular(&self.full(path), &mut options)?;
         // Of the open file description: excludes a second open in this process, too, and is not
         // dropped when some other descriptor of the file is closed. Java's lock conflicts with it.
-        let range = nix::libc::flock {
-            l_type: nix::libc::F_WRLCK as _,
-            l_whence: nix::libc::SEEK_SET as _,
-            l_start: 0,
-            l_len: 1,
-            l_pid: 0,
-        };
-        fcntl(&file, FcntlArg::F_OFD_SETLK(&range)).map_err(|e| match e {
+        fcntl(&file, FcntlArg::F_OFD_SETLK(&first_byte())).map_err(|e| match e {
             nix::Error::EAGAIN | nix::Error::EACCES => io::ErrorKind::WouldBlock.into(),
             e => io::Error::from(e),
         })?;
@@ -175,6 +179,16 @@ impl Disk for FileDisk {
             file.write_all_at(b"lock", 0)?;
         }
         Ok(Box::new(FileLock { _file: file }))
+    }
+
+    fn locked(&self, path: &FilePath) -> io::Result<bool> {
+        let file = match open_regular(&self.full(path), OpenOptions::new().read(true)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened?,
+        };
+        let mut range = first_byte();
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut range)).map_err(io::Error::from)?;
+        Ok(range.l_type != nix::libc::F_UNLCK as nix::libc::c_short)
     }
 
     fn create(&self, path: &FilePath, len: u64) -> io::Result<Arc<dyn DiskFile>> {
@@ -342,6 +356,16 @@ impl DiskFile for OpenFile {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         // The standard library repeats interrupted and short calls, here and below.
         FileExt::read_exact_at(&self.file, buf, offset)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(offset)) {
+            Ok(at) => Ok(Some(at)),
+            Err(Errno::NXIO) => Ok(None),
+            // No holes are known here: everything may be data.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok((offset < self.len()?).then_some(offset)),
+            Err(e) => Err(e.into()),
+        }
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -228,9 +228,9 @@ impl KeyIndex {
         let files = self.files.read();
         files.iter().rev().find_map(|file| {
             let header = file.header();
-            (header.count > 1).then(|| IndexState {
+            (header.entry_count > 1).then(|| IndexState {
                 file_name: file.path.name().to_owned(),
-                count: header.count,
+                count: header.entry_count,
                 end: header.end_offset,
             })
         })
@@ -301,7 +301,7 @@ impl KeyIndex {
 
 /// The last record in the files.
 fn end_of(files: &[Arc<IndexFile>]) -> PhysicalOffset {
-    let last = files.iter().rev().map(|f| f.header()).find(|header| header.count > 1);
+    let last = files.iter().rev().map(|f| f.header()).find(|header| header.entry_count > 1);
     last.map_or(PhysicalOffset::ZERO, |header| header.end_offset)
 }
 

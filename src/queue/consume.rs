@@ -212,7 +212,7 @@ impl ConsumeQueue {
                 if at >= tail.start {
                     let first = (at - tail.start) as usize;
                     let entries = &tail.entries[first..first + (to - at) as usize];
-                    out.extend(entries.iter().map(QueueEntry::decode));
+                    out.extend(entries.iter().filter_map(QueueEntry::decode));
                     return Ok(());
                 }
                 to.min(tail.start)
@@ -259,10 +259,9 @@ impl ConsumeQueue {
             file.read_exact_at(buffer, at * ENTRY - base)
                 .map_err(|e| failed("read", &file_path(&self.key, base))(e))?;
             for (n, bytes) in buffer.as_chunks().0.iter().enumerate() {
-                let entry = QueueEntry::decode(bytes);
-                if !entry.is_valid() {
+                let Some(entry) = QueueEntry::decode(bytes) else {
                     return Err(self.hole(at + n as u64));
-                }
+                };
                 out.push(entry);
             }
             Ok(to)

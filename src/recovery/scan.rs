@@ -8,8 +8,9 @@ use crate::{
     disk::{Access, Disk, DiskFile, failed},
     error::Result,
     format::{
-        frame::{ChecksumRule, Frame, classify, find_next_record},
+        frame::{ChecksumRule, Frame, classify},
         layout::MAGIC_BLANK,
+        resync::find_next_record,
     },
     log::segment::path_of,
     offset::PhysicalOffset,
@@ -115,7 +116,7 @@ pub(crate) fn scan(
             if position == extent.segment_bytes {
                 break;
             }
-            match resume(&mut reader, position, &mut scan)? {
+            match resume(&mut reader, position, &mut scan, rule)? {
                 Some(next) => {
                     open_stretch(&mut scan, *base + next);
                     position = next;
@@ -207,7 +208,7 @@ fn walk(
                 stop(scan, "there are zeros where a record should begin".into());
                 return Ok(position);
             }
-            Frame::Bad { reason } => {
+            Frame::Bad(reason) => {
                 stop(scan, reason.to_string());
                 return Ok(position);
             }
@@ -230,7 +231,12 @@ fn is_blank(head: &[u8]) -> bool {
 }
 
 /// Looks for the next sound record behind `position`, and for the last byte that is not zero.
-fn resume(reader: &mut Reader, position: u64, scan: &mut Scan) -> Result<Option<u64>> {
+fn resume(
+    reader: &mut Reader,
+    position: u64,
+    scan: &mut Scan,
+    rule: &dyn Fn(PhysicalOffset) -> ChecksumRule,
+) -> Result<Option<u64>> {
     let mut at = position;
     while let Some(from) = reader.data_from(at)? {
         let from = from.max(position);
@@ -240,7 +246,7 @@ fn resume(reader: &mut Reader, position: u64, scan: &mut Scan) -> Result<Option<
         let whole = from + bytes.len() as u64 == len;
         // Byte `from` itself was looked at already when it is where the walk stopped.
         let skip = usize::from(from == position);
-        if let Some(found) = find_next_record(bytes, skip, base + from, len - from) {
+        if let Some(found) = find_next_record(bytes, skip, base + from, rule(base + from)) {
             return Ok(Some(from + found as u64));
         }
         if let Some(last) = bytes.iter().rposition(|b| *b != 0) {

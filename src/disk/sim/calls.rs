@@ -160,6 +160,10 @@ impl Disk for SimDisk {
         })
     }
 
+    fn locked(&self, path: &FilePath) -> io::Result<bool> {
+        self.call(CallKind::Lock, path, |state, path, _| Ok(state.locks.contains(path)))
+    }
+
     fn create(&self, path: &FilePath, len: u64) -> io::Result<Arc<dyn DiskFile>> {
         self.call(CallKind::Create, path, |state, path, _| {
             let ino = state.create_file(path, len)?;
@@ -361,6 +365,12 @@ impl DiskFile for SimFile {
             self.inside(state, offset, len).map_err(|_| io::ErrorKind::UnexpectedEof)?;
             self.inode(state).read(offset, buf);
             Ok(())
+        })
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        self.call(CallKind::Len, offset, 0, |state, _| {
+            Ok((offset < self.inode(state).len()).then_some(offset))
         })
     }
 
