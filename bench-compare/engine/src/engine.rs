@@ -88,7 +88,7 @@ impl Engine {
 
     /// The offset behind the last message of `queue`.
     pub(crate) fn queue_end(&self, queue: &Queue) -> u64 {
-        self.0.queue_end(queue).get()
+        self.0.queue_range(queue).map_or(0, |(_, end)| end.get())
     }
 
     /// Bytes of the log whose queue entries are not built yet.
