@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(levels.delay(1), Some(Duration::from_secs(120)));
         assert_eq!(levels.delay(2), Some(Duration::from_secs(3 * 86400)));
         assert_eq!((levels.delay(0), levels.delay(3)), (None, None));
-        for text in ["", "1", "s", "1s  2s", "1x", "-1s", "1é"] {
+        for text in ["", "1", "s", "1s  2s", "1x", "-1s", "1\u{E9}"] {
             assert_eq!(DelayLevels::parse(text), None, "{text:?}");
         }
     }

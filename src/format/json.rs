@@ -108,7 +108,7 @@ impl<'a> Reader<'a> {
                 let known = matches!(text, b"true" | b"false" | b"null");
                 let number = || str::from_utf8(text).is_ok_and(|text| text.parse::<f64>().is_ok());
                 let plain = text.iter().all(|b| b.is_ascii_digit() || b"+-.eE".contains(b));
-                if !known && !(plain && number()) {
+                if !(known || plain && number()) {
                     return self.error("no value");
                 }
                 self.at += text.len();

@@ -4,6 +4,8 @@ pub mod batch;
 pub mod crc;
 pub mod entry;
 pub mod frame;
+#[cfg(test)]
+mod golden_tests;
 pub mod hash;
 mod ids;
 pub mod index;

@@ -42,16 +42,15 @@ pub struct RecordPlan<'a> {
     /// Whether a separator is added to the properties.
     separate: bool,
     properties_len: u16,
+    topic_len: [u8; 2],
     wide_topic: bool,
     takes_queue_offset: bool,
     checksum: Option<PlannedChecksum>,
 }
 
-/// The checksum of what surrounds the fields that are not known yet.
+/// What is known of the checksum before the header is.
 #[derive(Clone, Debug)]
 struct PlannedChecksum {
-    /// Of the header up to the queue offset.
-    front: u32,
     /// Of everything behind the header up to the checksum's property.
     back: u32,
     /// The length that `back` covers.
@@ -124,6 +123,7 @@ impl<'a> RecordPlan<'a> {
             size,
             separate,
             properties_len: properties_len as u16,
+            topic_len: (topic.len() as u16).to_be_bytes(),
             wide_topic,
             takes_queue_offset: TransactionState::of(message.sys_flag).has_queue_entry(),
             checksum: None,
@@ -194,8 +194,7 @@ impl<'a> RecordPlan<'a> {
         let rest = put_front(rest, &self.properties);
         let tail = if self.separate { put_front(rest, &[PROPERTY_SEPARATOR]) } else { rest };
         if let Some(checksum) = &self.checksum {
-            let front = crc::crc32_from(checksum.front, &header[QUEUE_OFFSET..]);
-            let whole = checksum.shift.join(front, checksum.back);
+            let whole = checksum.shift.join(crc::crc32(header), checksum.back);
             tail.copy_from_slice(&crc_tail(whole & CRC_MASK));
         }
 
@@ -230,38 +229,29 @@ impl<'a> RecordPlan<'a> {
     }
 
     fn plan_checksum(&self, body_crc: u32) -> PlannedChecksum {
-        let topic = self.queue().topic();
-        // Topic length, topic and properties length are short: one call for the three.
-        let mut lead = [0; 2 + crate::name::TOPIC_MAX_BYTES + 2];
-        let lead_len = self.lead_len();
-        let rest = self.put_topic(&mut lead[..lead_len]);
-        put_front(rest, &self.properties_len.to_be_bytes());
-        debug_assert!(topic.len() <= crate::name::TOPIC_MAX_BYTES);
-        let mut back = crc::crc32_from(body_crc, &lead[..lead_len]);
+        let topic = self.queue().topic().as_bytes();
+        let mut back = crc::crc32_from(body_crc, self.topic_len());
+        back = crc::crc32_from(back, topic);
+        back = crc::crc32_from(back, &self.properties_len.to_be_bytes());
         back = crc::crc32_from(back, &self.properties);
         if self.separate {
             back = crc::crc32_from(back, &[PROPERTY_SEPARATOR]);
         }
         let covered = self.size as usize - CRC_TAIL - self.header_len;
-        PlannedChecksum {
-            front: crc::crc32(&self.header[..QUEUE_OFFSET]),
-            back,
-            shift: Shift::by(covered as u32),
-        }
+        PlannedChecksum { back, shift: Shift::by(covered as u32) }
     }
 
-    /// The length of what lies between the body and the properties.
-    fn lead_len(&self) -> usize {
-        1 + usize::from(self.wide_topic) + self.queue().topic().len() + 2
+    /// The topic's length as stored: one byte or two.
+    #[inline(always)]
+    fn topic_len(&self) -> &[u8] {
+        &self.topic_len[usize::from(!self.wide_topic)..]
     }
 
     /// Writes the topic and its length, returns what is behind it.
     #[inline]
     fn put_topic<'b>(&self, out: &'b mut [u8]) -> &'b mut [u8] {
         let topic = self.queue().topic().as_bytes();
-        let len = (topic.len() as u16).to_be_bytes();
-        let out = put_front(out, if self.wide_topic { &len } else { &len[1..] });
-        put_front(out, topic)
+        put_front(put_front(out, self.topic_len()), topic)
     }
 }
 
@@ -274,8 +264,9 @@ pub fn encode_blank(out: &mut [u8; 8], size: u32) {
 /// The properties without the checksums of earlier records, which a message that is given back or
 /// forwarded can carry.
 fn without_checksums(given: &[u8]) -> Cow<'_, [u8]> {
-    // The name is rare, and so is its last letter.
-    if !given.contains(&b'#') {
+    // The name is rare, and so is its last letter. Without early exit this is a few vector
+    // comparisons.
+    if given.iter().fold(0, |hits, &b| hits | u8::from(b == b'#')) == 0 {
         return Cow::Borrowed(given);
     }
     let mut parts = given.split(|&b| b == PROPERTY_SEPARATOR);

@@ -178,7 +178,7 @@ fn topics_of_more_than_127_bytes_make_a_v2_record() {
     for (topic, magic) in [
         ("t".repeat(127), MAGIC_V1),
         ("t".repeat(128), MAGIC_V2),
-        ("消".repeat(43), MAGIC_V2),
+        ("\u{6D88}".repeat(43), MAGIC_V2),
         ("t".repeat(255), MAGIC_V2),
     ] {
         let queue = QueueKey::new(&topic, 3).unwrap();

@@ -42,7 +42,7 @@ impl Random {
 
     /// `len` letters of an alphabet with multi-byte characters, some of them outside the BMP.
     pub(crate) fn text(&mut self, len: usize) -> String {
-        let alphabet = ['a', 'b', 'Z', '9', '-', '_', '%', '#', 'é', '消', '😀'];
+        let alphabet = ['a', 'b', 'Z', '9', '-', '_', '%', '#', '\u{E9}', '\u{6D88}', '\u{1F600}'];
         (0..len).map(|_| alphabet[self.below(alphabet.len() as u64) as usize]).collect()
     }
 }
