@@ -47,6 +47,7 @@ mod damage;
 mod faults;
 mod inode;
 mod names;
+mod page;
 mod rng;
 mod state;
 #[cfg(test)]
@@ -61,7 +62,7 @@ pub use self::{
     rng::Rng,
     state::TracedCall,
 };
-use self::{inode::PAGE, names::Node, state::State};
+use self::{names::Node, page::PAGE, state::State};
 use super::{AppendPath, FilePath};
 use crate::clock::Clock;
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::{
     SimDisk,
-    inode::{Inode, PAGE},
+    inode::Inode,
     names::{Node, parent},
+    page::PAGE,
 };
 
 impl SimDisk {

@@ -2,30 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{faults::SyncFailure, rng::Rng};
+use super::{
+    faults::SyncFailure,
+    page::{Fate, Folio, PAGE, PageBytes, Stored, ZEROS, bytes, cut_at, stored},
+    rng::Rng,
+};
 use crate::{disk::memory::HeapBlock, offset::StoreTime};
-
-pub(super) const PAGE: u64 = 4096;
-
-/// What a device writes whole or not at all.
-const SECTOR: usize = 512;
 
 /// Files up to so many pages are searched whole for stores without a block, at every call.
 const SEARCHED_PAGES: u64 = 64;
-
-type PageBytes = [u8; PAGE as usize];
-const ZEROS: PageBytes = [0; PAGE as usize];
-
-/// A page as the disk has it, shared between the images of one run. `None` is all zeros.
-type Stored = Option<Arc<PageBytes>>;
-
-fn stored(bytes: PageBytes) -> Stored {
-    (bytes != ZEROS).then(|| Arc::new(bytes))
-}
-
-fn bytes(page: &Stored) -> &PageBytes {
-    page.as_deref().unwrap_or(&ZEROS)
-}
 
 #[derive(Clone, Debug)]
 struct PageState {
@@ -205,7 +190,7 @@ impl Inode {
                     ..PageState::default()
                 };
             }
-            if len % PAGE != 0
+            if !len.is_multiple_of(PAGE)
                 && let Some(state) = self.pages.get_mut(kept - 1)
             {
                 state.touched = true;
@@ -266,7 +251,8 @@ impl Inode {
 
     fn is_dirty(&self, page: u64) -> bool {
         let Some(state) = self.pages.get(page as usize) else { return false };
-        if !state.touched && !(self.stored_to && state.allocated) {
+        let looks_written = state.touched || (self.stored_to && state.allocated);
+        if !looks_written {
             return false;
         }
         let known = state.clean.as_deref().unwrap_or_else(|| bytes(&state.durable));
@@ -467,99 +453,5 @@ impl Inode {
         }
         self.durable_len = len;
         self.lowest_len = len;
-    }
-}
-
-/// A page with zeros behind the end of the file.
-fn cut_at(page: &Stored, number: u64, end: u64) -> Stored {
-    let kept = end.saturating_sub(number * PAGE);
-    match page {
-        Some(full) if kept < PAGE => {
-            let mut bytes = **full;
-            bytes[kept as usize..].fill(0);
-            stored(bytes)
-        }
-        page => page.clone(),
-    }
-}
-
-/// How a power failure treats the dirty pages of one file.
-enum Fate {
-    /// None was written.
-    Lost,
-    /// All were.
-    Written,
-    /// Each page on its own.
-    PerPage,
-    /// Runs of so many pages at once: folios of 16 to 256 KiB.
-    PerFolio(u64),
-}
-
-/// What was decided about the folio we are in.
-#[derive(Default)]
-struct Folio {
-    number: Option<u64>,
-    written: bool,
-}
-
-impl Fate {
-    fn draw(rng: &mut Rng) -> Self {
-        match rng.below(8) {
-            0 => Self::Lost,
-            1 => Self::Written,
-            2 => Self::PerFolio(4 << rng.below(5)),
-            _ => Self::PerPage,
-        }
-    }
-
-    fn of(&self, page: u64, new_at_once: bool, folio: &mut Folio, rng: &mut Rng) -> Choice {
-        match self {
-            Self::Lost => Choice::Old,
-            Self::Written => Choice::New,
-            Self::PerFolio(pages) => {
-                if folio.number != Some(page / pages) {
-                    *folio = Folio { number: Some(page / pages), written: rng.chance(1, 2) };
-                }
-                if folio.written { Choice::New } else { Choice::Old }
-            }
-            // The block is marked as written after all of it is.
-            Self::PerPage if new_at_once => {
-                if rng.chance(1, 4) {
-                    Choice::New
-                } else {
-                    Choice::Old
-                }
-            }
-            Self::PerPage => *rng.pick(&[Choice::Old, Choice::New, Choice::Torn]),
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Choice {
-    Old,
-    New,
-    /// Any mix of old and new sectors.
-    Torn,
-}
-
-impl Choice {
-    fn mix(self, old: Stored, new: impl FnOnce() -> Stored, rng: &mut Rng) -> Stored {
-        match self {
-            Self::Old => old,
-            Self::New => new(),
-            Self::Torn => {
-                let new = new();
-                let mut mixed = *bytes(&old);
-                let which = rng.bits();
-                let sectors = mixed.chunks_mut(SECTOR).zip(bytes(&new).chunks(SECTOR));
-                for (i, (sector, new)) in sectors.enumerate() {
-                    if (which >> i) & 1 == 1 {
-                        sector.copy_from_slice(new);
-                    }
-                }
-                stored(mixed)
-            }
-        }
     }
 }

@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 
 use super::{
     faults::{CallCounts, CallKind, Fault, FaultPlan},
-    inode::{Inode, PAGE},
+    inode::Inode,
     names::{Ino, Names, Node},
+    page::PAGE,
     rng::Rng,
 };
 use crate::{clock::Clock, disk::AppendPath, offset::StoreTime};
