@@ -64,17 +64,18 @@ const NO_PLACEMENT: &str = "an append places each message";
 
 impl Engine {
     pub(crate) fn writable(&self) -> Result<&Writable> {
-        self.writable.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::ReadOnly, "the store was opened for reading only")
-        })
+        self.writable
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorKind::ReadOnly, "the store was opened for reading only"))
     }
 
     pub(crate) fn append(&self, message: &Message<'_>) -> Result<Ticket> {
         let plan = self.plan(message)?;
         let mut first = None;
-        let end = self.log.append(std::slice::from_ref(&plan), self.in_hand(message.wait), |p| {
-            first = Some(p);
-        })?;
+        let end =
+            self.log.append(std::slice::from_ref(&plan), self.in_hand(message.wait), |p| {
+                first = Some(p);
+            })?;
         self.ticket(end.get(), message.wait, first.expect(NO_PLACEMENT), Vec::new())
     }
 
@@ -170,7 +171,8 @@ impl Engine {
             return None;
         }
         let enough = waiting >= options.flush_least_bytes;
-        let interval = if enough { options.flush_interval } else { options.flush_thorough_interval };
+        let interval =
+            if enough { options.flush_interval } else { options.flush_thorough_interval };
         let due = last + interval;
         (due > self.clock.elapsed()).then_some(due)
     }

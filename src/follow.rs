@@ -48,7 +48,12 @@ impl Engine {
     }
 
     /// Maps new segments and makes bytes up to `to` readable.
-    fn publish(&self, bases: &[PhysicalOffset], segment_bytes: u64, to: PhysicalOffset) -> Result<()> {
+    fn publish(
+        &self,
+        bases: &[PhysicalOffset],
+        segment_bytes: u64,
+        to: PhysicalOffset,
+    ) -> Result<()> {
         let known = self.log.segments().snapshot();
         for base in bases.iter().filter(|base| **base < to) {
             let published = to.saturating_since(*base).min(segment_bytes);

@@ -7,6 +7,7 @@ use crate::{
     disk::{FilePath, failed},
     engine::Engine,
     error::{Error, ErrorKind, Result},
+    index::IndexState,
     offset::PhysicalOffset,
     options::{ForcedCleaning, RecordChecksum},
     recovery::ABORT,
@@ -29,6 +30,8 @@ pub(crate) struct Keeper {
     checkpoint_at: Duration,
     offsets_at: Duration,
     retention_at: Duration,
+    /// Taken, and waiting for the log to be durable that far.
+    taken: Option<Taken>,
     /// Why the store is not as it should be, though it goes on.
     pub(crate) degraded: Option<Error>,
 }
@@ -36,8 +39,23 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Goes on from the checkpoint `last`.
     pub(crate) fn new(last: Checkpoint, now: Duration) -> Self {
-        Self { last, checkpoint_at: now, offsets_at: now, retention_at: now, degraded: None }
+        Self {
+            last,
+            checkpoint_at: now,
+            offsets_at: now,
+            retention_at: now,
+            taken: None,
+            degraded: None,
+        }
     }
+}
+
+/// The ends of queues and index as of one position of the log.
+#[derive(Debug)]
+struct Taken {
+    at: PhysicalOffset,
+    queues: Vec<QueueState>,
+    index: Option<IndexState>,
 }
 
 /// Whether a checkpoint says that the store was closed.
@@ -57,9 +75,14 @@ impl Engine {
         self.log.marks().durable.expire(now);
         let mut problems = Vec::new();
         problems.extend(self.log.sync_frames());
-        if self.checkpoint_due(&keeper, now) {
-            problems.extend(self.checkpoint(&mut keeper, Closing::No).err());
+        if keeper.taken.is_none() && self.checkpoint_due(&keeper, now) {
+            keeper.taken = Some(self.take_ends());
             keeper.checkpoint_at = now;
+        }
+        // The flusher gets the log there in its own time: a sync of ours would only be one more.
+        let durable = self.log.marks().durable.get();
+        if let Some(taken) = keeper.taken.take_if(|taken| taken.at.get() <= durable) {
+            problems.extend(self.write_checkpoint(&mut keeper, taken, Closing::No).err());
         }
         if now.saturating_sub(keeper.offsets_at) >= self.options.offsets_interval {
             problems.extend(self.save_offsets().err());
@@ -88,24 +111,37 @@ impl Engine {
             || since > 0 && now.saturating_sub(keeper.checkpoint_at) >= CHECKPOINT_INTERVAL
     }
 
-    /// Makes queues and index durable up to some position of the log, and says so.
+    /// Makes log, queues and index durable up to the present end, and says so.
     pub(crate) fn checkpoint(&self, keeper: &mut Keeper, closing: Closing) -> Result<()> {
-        let writable = self.writable()?;
-        let (at, queues, index) = {
-            // Held so that ends and position belong together; nothing is written meanwhile.
-            let _dispatcher = self.dispatcher.lock();
-            let at = PhysicalOffset::new(self.log.marks().dispatched.get());
-            let states = self.queues.list().into_iter().map(|queue| QueueState {
-                key: queue.key().clone(),
-                min: queue.min(),
-                end: queue.end(),
-            });
-            (at, states.collect::<Vec<_>>(), self.index.as_ref().map(|i| i.state()))
-        };
-        // A queue's entry must never be durable before the record it points at.
-        if self.log.marks().durable.get() < at.get() {
+        keeper.taken = None;
+        let taken = self.take_ends();
+        if self.log.marks().durable.get() < taken.at.get() {
             self.log.flush()?;
         }
+        self.write_checkpoint(keeper, taken, closing)
+    }
+
+    fn take_ends(&self) -> Taken {
+        // Held so that ends and position belong together; nothing is written meanwhile.
+        let _dispatcher = self.dispatcher.lock();
+        let states = self.queues.list().into_iter().map(|queue| QueueState {
+            key: queue.key().clone(),
+            min: queue.min(),
+            end: queue.end(),
+        });
+        Taken {
+            at: PhysicalOffset::new(self.log.marks().dispatched.get()),
+            queues: states.collect(),
+            index: self.index.as_ref().and_then(|index| index.state()),
+        }
+    }
+
+    /// Makes queues and index durable as far as was `taken`, and says so. The log is durable that
+    /// far already: no checkpoint points past it.
+    fn write_checkpoint(&self, keeper: &mut Keeper, taken: Taken, closing: Closing) -> Result<()> {
+        let writable = self.writable()?;
+        let Taken { at, queues, index } = taken;
+        assert!(at.get() <= self.log.marks().durable.get(), "a checkpoint past the durable log");
         self.queues.sync()?;
         if let Some(index) = &self.index {
             index.sync()?;
@@ -120,7 +156,7 @@ impl Engine {
             flush: self.options.flush,
             record_crc: self.options.record_checksum == RecordChecksum::On,
             snapshot: Some(snapshot),
-            index: index.flatten(),
+            index,
             java: [0; JAVA_CHECKPOINT_BYTES],
         };
         keeper.last = writable.checkpoints.write(checkpoint)?;

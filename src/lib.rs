@@ -7,9 +7,9 @@ pub mod disk;
 mod dispatch;
 mod engine;
 mod error;
+mod follow;
 #[cfg_attr(not(feature = "internals"), allow(dead_code, unreachable_pub))]
 mod format;
-mod follow;
 mod index;
 mod keeper;
 mod log;
@@ -30,10 +30,10 @@ mod watermark;
 pub use clock::ManualClock;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
+pub use format::view::RecordView;
 pub use message::{Message, Placement, PutStatus};
 pub use name::{Group, QueueKey};
 pub use offset::{PhysicalOffset, QueueOffset, StoreTime};
-pub use format::view::RecordView;
 pub use options::{
     FlushMode, ForcedCleaning, KeyIndexing, OnDamage, Options, RecordChecksum, Retention,
 };

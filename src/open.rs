@@ -28,14 +28,8 @@ use crate::{
     name::QueueKey,
     offset::{PhysicalOffset, QueueOffset},
     options::{FlushMode, KeyIndexing, Options, RecordChecksum},
-    queue::{
-        QueueConfig, QueueTable,
-        QueueOnDisk, find_end, infer_file_bytes, scan_directory,
-    },
-    recovery::{
-        self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog,
-        report::Finding,
-    },
+    queue::{QueueConfig, QueueOnDisk, QueueTable, find_end, infer_file_bytes, scan_directory},
+    recovery::{self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog, report::Finding},
     ticket::TicketContext,
 };
 
@@ -78,7 +72,8 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
     }
     let mut derived = restore_derived(&request, &inspected)?;
     let end_hint = inspected.files.bases.last().map_or(0, |b| b.get());
-    let mut walked = |at: PhysicalOffset| (request.progress)("checking the log", at.get(), end_hint);
+    let mut walked =
+        |at: PhysicalOffset| (request.progress)("checking the log", at.get(), end_hint);
     let now = request.clock.now();
     let on_damage = request.options.on_damage;
     let disk = &request.disk;
@@ -101,9 +96,8 @@ fn take_lock(disk: &dyn Disk) -> Result<Box<dyn DirectoryLock>> {
         Ok(lock) => Ok(lock),
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
             let holder = load(disk, &FilePath::new(ABORT), 64).ok().flatten();
-            let holder = holder.map_or("unknown".into(), |pid| {
-                String::from_utf8_lossy(&pid).trim().to_owned()
-            });
+            let holder = holder
+                .map_or("unknown".into(), |pid| String::from_utf8_lossy(&pid).trim().to_owned());
             Err(Error::with_source(
                 ErrorKind::Locked,
                 format!(
@@ -122,7 +116,10 @@ fn take_lock(disk: &dyn Disk) -> Result<Box<dyn DirectoryLock>> {
 fn hide_unsynced(disk: &dyn Disk, inspected: &Inspected, log: &mut RecoveredLog) -> Result<()> {
     let sync = inspected.checkpoint.as_ref().is_some_and(|c| c.flush == FlushMode::Sync);
     let path = FilePath::new(LOCK);
-    if sync && inspected.foreign.is_none() && disk.locked(&path).map_err(failed("look at", &path))? {
+    if sync
+        && inspected.foreign.is_none()
+        && disk.locked(&path).map_err(failed("look at", &path))?
+    {
         log.end = log.end.min(inspected.durable_end);
     }
     Ok(())
@@ -188,11 +185,7 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
     Ok(derived)
 }
 
-fn from_snapshot(
-    derived: &mut Derived,
-    at: PhysicalOffset,
-    states: Vec<QueueState>,
-) -> Result<()> {
+fn from_snapshot(derived: &mut Derived, at: PhysicalOffset, states: Vec<QueueState>) -> Result<()> {
     let log_start = derived.from;
     derived.from = at;
     for state in states {

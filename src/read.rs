@@ -233,8 +233,8 @@ impl Engine {
     /// The record of `size` bytes at `at`, with its checksums verified.
     fn checked(&self, at: PhysicalOffset, size: u64) -> Result<Record> {
         let slice = self.log.slice(at, size)?;
-        let view = RecordView::parse(slice.bytes())
-            .map_err(|why| damaged(at, size, &why.to_string()))?;
+        let view =
+            RecordView::parse(slice.bytes()).map_err(|why| damaged(at, size, &why.to_string()))?;
         if view.physical_offset() != at || u64::from(view.size()) != size {
             return Err(damaged(at, size, "the record is not the one that was written there"));
         }
@@ -275,9 +275,7 @@ impl Engine {
             let Ok(record) = self.record_at(at) else { return Ok(false) };
             let view = record.view();
             let named = view.unique_key() == Some(key) || view.keys().any(|k| k == key);
-            let fits = named
-                && view.topic() == topic
-                && (begin..=end).contains(&view.store_time());
+            let fits = named && view.topic() == topic && (begin..=end).contains(&view.store_time());
             if fits {
                 found.push(record);
             }
@@ -353,7 +351,9 @@ impl Engine {
         let findings = self.report.findings.iter();
         findings
             .filter_map(|finding| match finding {
-                crate::Finding::Damage { start, reason, .. } if *start == at => Some(reason.clone()),
+                crate::Finding::Damage { start, reason, .. } if *start == at => {
+                    Some(reason.clone())
+                }
                 _ => None,
             })
             .next()

@@ -100,7 +100,10 @@ impl StoreBuilder {
     /// Calls `progress` with what is going on, how far it is and how far it goes (bytes of the
     /// log) while opening takes long.
     #[must_use]
-    pub fn on_progress(mut self, progress: impl Fn(&str, u64, u64) + Send + Sync + 'static) -> Self {
+    pub fn on_progress(
+        mut self,
+        progress: impl Fn(&str, u64, u64) + Send + Sync + 'static,
+    ) -> Self {
         self.progress = Box::new(progress);
         self
     }

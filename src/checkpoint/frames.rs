@@ -110,9 +110,7 @@ impl FrameWriter {
             self.open = Some(self.open_file(base)?);
         }
         let Some(mut open) = self.open.take() else { return Ok(()) };
-        open.file
-            .write_all_at(&frame.encode(), open.position)
-            .map_err(failed("write", &path))?;
+        open.file.write_all_at(&frame.encode(), open.position).map_err(failed("write", &path))?;
         open.position += FRAME_BYTES as u64;
         open.dirty = true;
         self.open = Some(open);

@@ -84,8 +84,8 @@ impl CommitLog {
         let len = end - start;
         let all_record_crc = self.config.checksum == RecordChecksum::On;
         // Records that check themselves need no second checksum over all of them.
-        let bytes_crc = (!all_record_crc)
-            .then(|| crc32(segment.memory.read(segment.position(start), len)));
+        let bytes_crc =
+            (!all_record_crc).then(|| crc32(segment.memory.read(segment.position(start), len)));
         let frame = Frame { start, len: len as u32, all_record_crc, bytes_crc };
         state.frames.append(segment.base, &frame)
     }

@@ -30,12 +30,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self {
-            bytes: vec![0; capacity],
-            used: 0,
-            chunks: Vec::new(),
-            end: PhysicalOffset::ZERO,
-        }
+        Self { bytes: vec![0; capacity], used: 0, chunks: Vec::new(), end: PhysicalOffset::ZERO }
     }
 
     /// Whether `len` more bytes fit without growing, or it is empty and grows for them.

@@ -64,7 +64,8 @@ pub(crate) fn list_log(disk: &dyn Disk) -> Result<LogFiles> {
     for (base, len, path) in found {
         let expected = *files.segment_bytes.get_or_insert(len);
         if len != expected || len == 0 {
-            let why = format!("its size differs from the first segment's size={len} first={expected}");
+            let why =
+                format!("its size differs from the first segment's size={len} first={expected}");
             return Err(foreign(&path, &why));
         }
         if let Some(last) = files.bases.last()
@@ -99,7 +100,9 @@ pub(crate) fn refuse_unread(disk: &dyn Disk) -> Result<()> {
         if used {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("{name} holds {what}, which this version does not read; nothing was touched"),
+                format!(
+                    "{name} holds {what}, which this version does not read; nothing was touched"
+                ),
             ));
         }
     }

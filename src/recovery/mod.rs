@@ -169,8 +169,12 @@ pub(crate) fn examine(
 ) -> Result<RecoveredLog> {
     let files = &inspected.files;
     let start = files.bases.first().copied().unwrap_or(inspected.durable_end);
-    let mut report =
-        RecoveryReport { was_clean: inspected.clean, log_start: start, at: now, ..Default::default() };
+    let mut report = RecoveryReport {
+        was_clean: inspected.clean,
+        log_start: start,
+        at: now,
+        ..Default::default()
+    };
     if let Some(reason) = &inspected.foreign {
         report.findings.push(Finding::ForeignWriter { reason: reason.clone() });
     }

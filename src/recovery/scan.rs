@@ -70,8 +70,8 @@ impl Reader {
     fn bytes(&mut self, position: u64, need: usize) -> Result<&[u8]> {
         let left = (self.len - position) as usize;
         let need = need.min(left);
-        let have = self.at <= position
-            && position + need as u64 <= self.at + self.window.len() as u64;
+        let have =
+            self.at <= position && position + need as u64 <= self.at + self.window.len() as u64;
         if !have {
             let take = need.max(READ_BYTES).min(left);
             self.window.resize(take, 0);
