@@ -82,13 +82,15 @@ impl Engine {
         offset: u64,
         patience: Duration,
     ) -> Result<(), Failure> {
-        self.0.wait_for(queue, QueueOffset::new(offset), patience)?;
+        if !self.0.wait_for(queue, QueueOffset::new(offset), patience)? {
+            return Err(format!("no message at offset {offset} after {patience:?}").into());
+        }
         Ok(())
     }
 
     /// The offset behind the last message of `queue`.
     pub(crate) fn queue_end(&self, queue: &Queue) -> u64 {
-        self.0.queue_end(queue).get()
+        self.0.queue_range(queue).map_or(0, |(_, end)| end.get())
     }
 
     /// Bytes of the log whose queue entries are not built yet.
