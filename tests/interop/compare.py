@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 """Compares dumps of store directories: one JSON object a line, as store-java/README.md describes.
 
-  compare.py same OURS JAVA [--partial-index]   line for line, but for the differences below
-  compare.py sound DUMP                         offsets dense, queues and log name each other
-  compare.py keeps BEFORE AFTER                 nothing of BEFORE is missing or changed in AFTER
-  compare.py put DUMP [--base DUMP] PUT...      DUMP holds what `steadfast put` acknowledged
+  compare.py same OURS JAVA [--index STATE]      line for line, but for the differences below
+  compare.py sound DUMP                          offsets dense, queues and log name each other
+  compare.py keeps BEFORE AFTER [--index STATE]  nothing of BEFORE is missing or changed in AFTER
+  compare.py put DUMP [--base DUMP] PUT...       DUMP holds what `steadfast put` acknowledged
 
 Differences that `same` accepts, and no others:
   - a `query` line of ours lists the records that really have the key, where Java's also lists
     those whose key only has the same hash; where Java stops at its 64 records, ours must list as
     many that have the key;
   - the `store` line of ours may have more fields;
-  - with --partial-index, Java may list fewer records than have the key: 5.5.1 rebuilds only the
-    end of the index after a crash.
+  - a directory whose writer was killed: opening it, Java drops index files and rebuilds only the
+    end of the index (how much depends on times and version). With `--index java-lacks` Java may
+    list fewer records than have the key, ours must list all. With `--index lacks` Java has opened
+    and closed the directory itself: what it dropped is gone, and ours may lack it too.
 
 PUT is PLAN:ACKED, with a trailing `:killed` where the writer was killed. PLAN is what messages.py
 wrote down about the messages, ACKED what `steadfast put` printed. Several are in the order in
@@ -41,7 +43,7 @@ class Findings:
     def add(self, text):
         self.count += 1
         if self.count <= SHOWN:
-            print(text, file=sys.stderr)
+            print(text if len(text) <= 1000 else text[:1000] + "...", file=sys.stderr)
 
     def status(self):
         if self.count > SHOWN:
@@ -100,7 +102,7 @@ def brief(line):
     return text if len(text) <= 400 else text[:400] + "..."
 
 
-def same_query(ours, java, holders, partial, findings, at):
+def same_query(ours, java, holders, index, findings, at):
     """Ours must be Java's answer without the records that do not have the key."""
     name = (java.get("topic"), java.get("key"))
     if ours.keys() != java.keys() or (ours.get("topic"), ours.get("key")) != name:
@@ -109,11 +111,11 @@ def same_query(ours, java, holders, partial, findings, at):
     mine, theirs = ours["physOffsets"], java["physOffsets"]
     real = holders.get(name, set())
     want = [offset for offset in theirs if offset in real]
-    cut = partial or len(theirs) >= JAVA_QUERY_LIMIT
-    if mine == want and not partial:
+    cut = index != "whole" or len(theirs) >= JAVA_QUERY_LIMIT
+    if mine == want and index != "java-lacks":
         return
     good = mine == sorted(set(mine)) and set(want) <= set(mine) <= real
-    enough = len(mine) >= min(len(real), JAVA_QUERY_LIMIT)
+    enough = index == "lacks" or len(mine) >= min(len(real), JAVA_QUERY_LIMIT)
     if not (cut and good and enough):
         findings.add(
             f"{at}: key {name}: ours {mine}, java without hash collisions {want}, "
@@ -138,7 +140,7 @@ def same(args, findings):
             findings.add(f"{at}: ours {brief(mine)}\n    java {brief(theirs)}")
             break
         if kind == "query":
-            same_query(mine, theirs, holders, args.partial_index, findings, at)
+            same_query(mine, theirs, holders, args.index, findings, at)
             continue
         fields = theirs.keys() if kind == "store" else mine.keys() | theirs.keys()
         wrong = [f for f in fields if mine.get(f, "(none)") != theirs.get(f, "(none)")]
@@ -215,10 +217,10 @@ def check_queues(lines, by_offset, ends, findings):
 
 
 def keeps(args, findings):
-    check_keeps(dump(args.before), dump(args.after), findings)
+    check_keeps(dump(args.before), dump(args.after), findings, args.index)
 
 
-def check_keeps(before, after, findings):
+def check_keeps(before, after, findings, index="whole"):
     """Each record and each queue entry is still there, and no different."""
     for kind, name in (
         ("record", lambda line: line["physOffset"]),
@@ -229,6 +231,8 @@ def check_keeps(before, after, findings):
         for line in of_type(before, kind):
             if have.get(name(line)) != line:
                 findings.add(f"was {brief(line)}\n    is {brief(have.get(name(line)))}")
+    if index != "whole":
+        return
     keys = {(q["topic"], q["key"]): set(q["physOffsets"]) for q in of_type(after, "query")}
     for line in of_type(before, "query"):
         now = keys.get((line["topic"], line["key"]), set())
@@ -310,7 +314,7 @@ def main():
     command = commands.add_parser("same")
     command.add_argument("ours")
     command.add_argument("java")
-    command.add_argument("--partial-index", action="store_true")
+    command.add_argument("--index", choices=("whole", "java-lacks", "lacks"), default="whole")
     command.set_defaults(run=same)
     command = commands.add_parser("sound")
     command.add_argument("dump")
@@ -318,6 +322,7 @@ def main():
     command = commands.add_parser("keeps")
     command.add_argument("before")
     command.add_argument("after")
+    command.add_argument("--index", choices=("whole", "lacks"), default="whole")
     command.set_defaults(run=keeps)
     command = commands.add_parser("put")
     command.add_argument("--base")

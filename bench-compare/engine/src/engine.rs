@@ -82,7 +82,9 @@ impl Engine {
         offset: u64,
         patience: Duration,
     ) -> Result<(), Failure> {
-        self.0.wait_for(queue, QueueOffset::new(offset), patience)?;
+        if !self.0.wait_for(queue, QueueOffset::new(offset), patience)? {
+            return Err(format!("no message at offset {offset} after {patience:?}").into());
+        }
         Ok(())
     }
 
