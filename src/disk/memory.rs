@@ -258,8 +258,9 @@ impl Drop for MemoryWriter {
     }
 }
 
-/// Bytes on the heap, zero at first and aligned to 4096, that a [`Memory`] and the simulated disk
-/// look at together. It gives out no references, only copies, so it cannot alias a writer's slice.
+/// Bytes on the heap, zero at first, that a [`Memory`] and the simulated disk look at together.
+/// Up to 1 MiB are aligned to a page; more are not, because then the system's zero pages are used.
+/// It gives out no references, only copies, so it cannot alias a writer's slice.
 pub(crate) struct HeapBlock {
     base: NonNull<u8>,
     len: usize,
@@ -275,8 +276,6 @@ unsafe impl Sync for HeapBlock {}
 
 #[cfg_attr(not(any(feature = "sim", feature = "internals")), allow(dead_code))]
 impl HeapBlock {
-    const ALIGN: usize = 4096;
-
     /// `len` bytes, all zero.
     ///
     /// # Panics
@@ -292,7 +291,8 @@ impl HeapBlock {
     }
 
     fn layout(len: usize) -> alloc::Layout {
-        alloc::Layout::from_size_align(len.max(1), Self::ALIGN).expect("a block fits into memory")
+        let align = if len <= 1 << 20 { 4096 } else { 16 };
+        alloc::Layout::from_size_align(len.max(1), align).expect("a block fits into memory")
     }
 
     /// Bytes in it.

@@ -153,8 +153,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// When the file was last modified.
     fn modified(&self, path: &FilePath) -> io::Result<StoreTime>;
 
-    /// Gives a file a new name, replacing what had it, at once for every observer. Durable after
-    /// syncing both directories.
+    /// Gives a file a new name, replacing the file that had it, at once for every observer. Durable
+    /// after syncing the directory of the new name; that the old name is gone, after syncing both.
     fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()>;
 
     /// Removes a file's name. Durable after syncing its directory. What is mapped stays readable.
@@ -183,6 +183,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
 pub trait DirectoryLock: fmt::Debug + Send + Sync {}
 
 /// One open file. All methods take `&self`; calls for different ranges may run at the same time.
+// Asking the length is a call to the system; nobody asks whether it is 0.
+#[allow(clippy::len_without_is_empty)]
 pub trait DiskFile: fmt::Debug + Send + Sync {
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
@@ -201,8 +203,8 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// fail for want of space. `StorageFull` when there is none.
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
 
-    /// Writes zeros over `len` bytes at `offset` and pushes them to the disk, so that a later sync of data there
-    /// is cheap. Promises nothing about durability.
+    /// Writes zeros over `len` bytes at `offset` and pushes them to the disk, so that a later sync
+    /// of data there is cheap. Promises nothing about durability.
     fn write_zeros(&self, offset: u64, len: u64) -> io::Result<()>;
 
     /// Makes all bytes written or stored so far durable, and the length needed to read them.

@@ -1,0 +1,565 @@
+//! The bytes of one simulated file: what processes see, and what the disk has.
+
+use std::sync::Arc;
+
+use super::{faults::SyncFailure, rng::Rng};
+use crate::{disk::memory::HeapBlock, offset::StoreTime};
+
+pub(super) const PAGE: u64 = 4096;
+
+/// What a device writes whole or not at all.
+const SECTOR: usize = 512;
+
+/// Files up to so many pages are searched whole for stores without a block, at every call.
+const SEARCHED_PAGES: u64 = 64;
+
+type PageBytes = [u8; PAGE as usize];
+const ZEROS: PageBytes = [0; PAGE as usize];
+
+/// A page as the disk has it, shared between the images of one run. `None` is all zeros.
+type Stored = Option<Arc<PageBytes>>;
+
+fn stored(bytes: PageBytes) -> Stored {
+    (bytes != ZEROS).then(|| Arc::new(bytes))
+}
+
+fn bytes(page: &Stored) -> &PageBytes {
+    page.as_deref().unwrap_or(&ZEROS)
+}
+
+#[derive(Clone, Debug)]
+struct PageState {
+    durable: Stored,
+    /// What the page held when a sync failed to write it: while memory still holds just this, the
+    /// page counts as clean. Cleared by a write call, which makes the page dirty whatever it writes.
+    clean: Option<Arc<PageBytes>>,
+    /// Has a block. Stores to a page without one are what a real system answers with SIGBUS.
+    allocated: bool,
+    /// The block survives a power failure.
+    allocated_durably: bool,
+    /// Was written to its block once; before, a block of an "unwritten" file reads as zeros.
+    converted: bool,
+    /// Written to by a call since it was last known to be clean.
+    touched: bool,
+    /// How much of `durable` was left by the file being shortened, which no sync covers yet.
+    uncut: u16,
+}
+
+impl Default for PageState {
+    fn default() -> Self {
+        Self {
+            durable: None,
+            clean: None,
+            allocated: false,
+            allocated_durably: false,
+            converted: false,
+            touched: false,
+            uncut: PAGE as u16,
+        }
+    }
+}
+
+pub(super) struct Inode {
+    block: Arc<HeapBlock>,
+    len: u64,
+    durable_len: u64,
+    /// The shortest it was since the last sync.
+    lowest_len: u64,
+    /// Pages that ever had anything, by number; those behind never did.
+    pages: Vec<PageState>,
+    /// Preallocated blocks read as zeros until writing a page has completed (ext4, xfs). Else
+    /// the blocks hold what was written to them, in any state.
+    unwritten: bool,
+    /// Mapped for writing once: any allocated page may have been stored to.
+    stored_to: bool,
+    /// A writeback in the background failed; the next sync is told, once.
+    pub(super) writeback_failed: bool,
+    /// The last name it had.
+    pub(super) path: Arc<str>,
+    pub(super) modified: StoreTime,
+    /// Cloned into every open file.
+    pub(super) handles: Arc<()>,
+}
+
+/// A write found no block.
+pub(super) struct NoBlocks;
+
+impl Inode {
+    pub(super) fn new(path: &Arc<str>, len: u64, modified: StoreTime, rng: &mut Rng) -> Self {
+        Self {
+            block: Arc::new(HeapBlock::new(len.next_multiple_of(PAGE))),
+            len,
+            durable_len: 0,
+            lowest_len: 0,
+            pages: Vec::new(),
+            unwritten: rng.chance(1, 2),
+            stored_to: false,
+            writeback_failed: false,
+            path: Arc::clone(path),
+            modified,
+            handles: Arc::new(()),
+        }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Blocks in use.
+    pub(super) fn blocks(&self) -> u64 {
+        self.pages.iter().filter(|page| page.allocated).count() as u64
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        Arc::strong_count(&self.handles) > 1 || self.is_mapped()
+    }
+
+    fn is_mapped(&self) -> bool {
+        Arc::strong_count(&self.block) > 1
+    }
+
+    pub(super) fn is_stored_to(&self) -> bool {
+        self.stored_to
+    }
+
+    /// The block to map.
+    pub(super) fn map(&mut self, for_stores: bool) -> Arc<HeapBlock> {
+        self.stored_to |= for_stores;
+        Arc::clone(&self.block)
+    }
+
+    /// The caller checks the end.
+    pub(super) fn read(&self, at: u64, to: &mut [u8]) {
+        self.block.copy_out(at, to);
+    }
+
+    fn state(&mut self, page: u64) -> &mut PageState {
+        let index = page as usize;
+        if self.pages.len() <= index {
+            self.pages.resize_with(index + 1, PageState::default);
+        }
+        &mut self.pages[index]
+    }
+
+    fn live(&self, page: u64) -> PageBytes {
+        let mut bytes = ZEROS;
+        self.block.copy_out(page * PAGE, &mut bytes);
+        bytes
+    }
+
+    /// Gives blocks to the pages of a range, at most `room` new ones. Answers how many it took, or
+    /// up to where it got.
+    pub(super) fn allocate(&mut self, at: u64, len: u64, room: u64) -> Result<u64, u64> {
+        let mut taken = 0;
+        if len == 0 {
+            return Ok(0);
+        }
+        for page in at / PAGE..(at + len).div_ceil(PAGE) {
+            if self.state(page).allocated {
+                continue;
+            }
+            if taken == room {
+                return Err((page * PAGE).max(at));
+            }
+            self.state(page).allocated = true;
+            taken += 1;
+        }
+        Ok(taken)
+    }
+
+    /// Writes as a call does, with at most `room` new blocks: what has blocks is written.
+    pub(super) fn write(&mut self, data: &[u8], at: u64, room: u64) -> Result<(), NoBlocks> {
+        let end = at + data.len() as u64;
+        if end > self.len {
+            self.grow_block(end);
+        }
+        let covered = self.allocate(at, data.len() as u64, room);
+        let data = match covered {
+            Ok(_) => data,
+            Err(to) => &data[..(to - at) as usize],
+        };
+        if !data.is_empty() {
+            let end = at + data.len() as u64;
+            self.len = self.len.max(end);
+            self.block.copy_in(at, data);
+            for page in at / PAGE..end.div_ceil(PAGE) {
+                let state = self.state(page);
+                state.touched = true;
+                state.clean = None;
+            }
+        }
+        covered.map(drop).map_err(|_| NoBlocks)
+    }
+
+    pub(super) fn set_len(&mut self, len: u64) {
+        if len < self.len {
+            assert!(!self.is_mapped(), "shortening a mapped file path={}", self.path);
+            self.lowest_len = self.lowest_len.min(len);
+            self.block.zero(len, self.len - len);
+            let kept = len.div_ceil(PAGE) as usize;
+            for state in self.pages.iter_mut().skip(kept) {
+                *state = PageState {
+                    durable: state.durable.take(),
+                    touched: true,
+                    uncut: 0,
+                    ..PageState::default()
+                };
+            }
+            if len % PAGE != 0
+                && let Some(state) = self.pages.get_mut(kept - 1)
+            {
+                state.touched = true;
+                state.clean = None;
+                state.uncut = state.uncut.min((len % PAGE) as u16);
+            }
+        } else {
+            self.grow_block(len);
+        }
+        self.len = len;
+    }
+
+    /// Makes room for `len` bytes.
+    fn grow_block(&mut self, len: u64) {
+        if len <= self.block.len() {
+            return;
+        }
+        assert!(!self.is_mapped(), "a mapped file outgrows what is simulated path={}", self.path);
+        let grown = HeapBlock::new(len.max(self.block.len() * 2).next_multiple_of(PAGE));
+        for page in self.pages_with_bytes() {
+            grown.copy_in(page * PAGE, &self.live(page));
+        }
+        self.block = Arc::new(grown);
+    }
+
+    /// Pages of the block that may hold anything but zeros.
+    fn pages_with_bytes(&self) -> impl Iterator<Item = u64> {
+        let allocated = |(page, state): (usize, &PageState)| state.allocated.then_some(page as u64);
+        self.pages.iter().enumerate().filter_map(allocated)
+    }
+
+    /// The offset of a page that was stored to without having a block, if there is one. In a
+    /// large file a quick look searches only the next pages behind each run of blocks.
+    pub(super) fn store_without_block(&self, thorough: bool) -> Option<u64> {
+        if !self.stored_to {
+            return None;
+        }
+        let pages = self.block.len() / PAGE;
+        let all = thorough || pages <= SEARCHED_PAGES;
+        let mut since_block = 0;
+        for page in 0..pages {
+            if self.pages.get(page as usize).is_some_and(|state| state.allocated) {
+                since_block = 0;
+                continue;
+            }
+            since_block += 1;
+            if (all || since_block <= 2) && !self.block.is_zero(page * PAGE, PAGE) {
+                return Some(page * PAGE);
+            }
+            // Nothing was ever known about the pages from here on.
+            let unknown = page >= self.pages.len() as u64;
+            if unknown && since_block > if thorough { 1 << 14 } else { SEARCHED_PAGES } {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn is_dirty(&self, page: u64) -> bool {
+        let Some(state) = self.pages.get(page as usize) else { return false };
+        if !state.touched && !(self.stored_to && state.allocated) {
+            return false;
+        }
+        let known = state.clean.as_deref().unwrap_or_else(|| bytes(&state.durable));
+        !self.block.equals(page * PAGE, known)
+    }
+
+    pub(super) fn dirty_pages(&self) -> Vec<u64> {
+        (0..self.pages.len() as u64).filter(|page| self.is_dirty(*page)).collect()
+    }
+
+    fn write_back(&mut self, page: u64) {
+        let live = stored(self.live(page));
+        let state = self.state(page);
+        (state.durable, state.clean) = (live, None);
+        (state.converted, state.uncut) = (true, PAGE as u16);
+    }
+
+    /// A sync that succeeds. Pages that count as clean are not written: that is the trap.
+    /// Answers whether there was anything to write.
+    pub(super) fn sync(&mut self) -> bool {
+        let dirty = self.dirty_pages();
+        for &page in &dirty {
+            self.write_back(page);
+        }
+        for state in &mut self.pages {
+            state.touched = false;
+            state.allocated_durably = state.allocated;
+            state.uncut = PAGE as u16;
+        }
+        self.durable_len = self.len;
+        self.lowest_len = self.len;
+        !dirty.is_empty()
+    }
+
+    /// A sync that fails: of the dirty pages at least one is lost, as `failure` says; of the rest
+    /// some are written and some stay dirty.
+    pub(super) fn fail_sync(&mut self, failure: SyncFailure, rng: &mut Rng) {
+        let dirty = self.dirty_pages();
+        let sure = if dirty.is_empty() { 0 } else { rng.below(dirty.len() as u64) as usize };
+        for (i, page) in dirty.into_iter().enumerate() {
+            if i == sure || rng.chance(1, 2) {
+                self.lose(page, failure);
+            } else if rng.chance(1, 2) {
+                self.write_back(page);
+            }
+        }
+    }
+
+    fn lose(&mut self, page: u64, failure: SyncFailure) {
+        if failure == SyncFailure::Reverted && !self.is_mapped() {
+            let durable = self.state(page).durable.clone();
+            self.block.copy_in(page * PAGE, bytes(&durable));
+            self.state(page).touched = false;
+        } else {
+            let live = self.live(page);
+            let state = self.state(page);
+            state.clean = Some(Arc::new(live));
+            state.touched = false;
+        }
+    }
+
+    /// The kernel writes some dirty pages by itself, or fails to: then they are lost, and the next
+    /// sync is told.
+    pub(super) fn background_writeback(&mut self, succeeds: bool, rng: &mut Rng) {
+        for page in self.dirty_pages() {
+            if rng.chance(1, 2) {
+                continue;
+            }
+            if !succeeds {
+                self.lose(page, SyncFailure::KeptClean);
+                self.writeback_failed = true;
+            } else if !self.unwritten || self.pages[page as usize].converted || rng.chance(1, 2) {
+                self.write_back(page);
+            }
+        }
+    }
+
+    /// Clean pages go out of memory and are read from the disk again: what a failed sync lost is
+    /// gone for readers, too. Not while mapped: bytes that a reader holds must not change.
+    pub(super) fn drop_clean_pages(&mut self) {
+        if self.is_mapped() {
+            return;
+        }
+        for page in 0..self.pages.len() as u64 {
+            if self.pages[page as usize].clean.is_some() && !self.is_dirty(page) {
+                let state = &mut self.pages[page as usize];
+                state.clean = None;
+                let durable = state.durable.clone();
+                self.block.copy_in(page * PAGE, bytes(&durable));
+            }
+        }
+    }
+
+    /// The same file, seen by nobody: for an image of this moment.
+    pub(super) fn fork(&self) -> Self {
+        let block = HeapBlock::new(self.block.len());
+        for page in self.pages_with_bytes() {
+            block.copy_in(page * PAGE, &self.live(page));
+        }
+        Self {
+            block: Arc::new(block),
+            pages: self.pages.clone(),
+            path: Arc::clone(&self.path),
+            handles: Arc::new(()),
+            ..*self
+        }
+    }
+
+    /// The file as the next machine finds it. `path` is the name it has there.
+    pub(super) fn after_power_failure(&self, path: &Arc<str>, rng: &mut Rng) -> Self {
+        let len = *rng.pick(&[self.durable_len, self.len, self.lowest_len.min(self.len)]);
+        // What was cut off and is not cut off durably: back, unless another length shows that
+        // the cut happened.
+        let cut = len != self.durable_len || rng.chance(1, 2);
+        let fate = Fate::draw(rng);
+        let keeps_blocks = rng.chance(1, 2);
+        let mut after = Self {
+            block: Arc::new(HeapBlock::new(len.next_multiple_of(PAGE))),
+            len,
+            durable_len: len,
+            lowest_len: len,
+            pages: Vec::with_capacity(self.pages.len()),
+            unwritten: self.unwritten,
+            stored_to: false,
+            writeback_failed: false,
+            path: Arc::clone(path),
+            modified: self.modified,
+            handles: Arc::new(()),
+        };
+        let mut folio = Folio::default();
+        let pages = self.pages.iter().take(len.div_ceil(PAGE) as usize);
+        for (page, state) in pages.enumerate() {
+            let page = page as u64;
+            let uncut = if cut { u64::from(state.uncut) } else { PAGE };
+            let old = cut_at(&state.durable, 0, uncut);
+            let found = if self.is_dirty(page) {
+                let new_at_once = self.unwritten && !state.converted;
+                let choice = fate.of(page, new_at_once, &mut folio, rng);
+                choice.mix(old, || stored(self.live(page)), rng)
+            } else {
+                old
+            };
+            let found = cut_at(&found, page, len);
+            let allocated =
+                state.allocated_durably || found.is_some() || (state.allocated && keeps_blocks);
+            if let Some(found) = &found {
+                after.block.copy_in(page * PAGE, &**found);
+            }
+            after.pages.push(PageState {
+                allocated,
+                allocated_durably: allocated,
+                converted: state.converted || found.is_some(),
+                durable: found,
+                ..PageState::default()
+            });
+        }
+        after
+    }
+
+    /// What is sure to be there after a power failure, if the name is.
+    pub(super) fn durable_bytes(&self) -> Vec<u8> {
+        let mut all = vec![0; self.durable_len as usize];
+        for (part, state) in all.chunks_mut(PAGE as usize).zip(&self.pages) {
+            part.copy_from_slice(&bytes(&state.durable)[..part.len()]);
+        }
+        all
+    }
+
+    /// Damage at rest: changes bytes in memory and on disk, and no page becomes dirty by it.
+    pub(super) fn damage(&mut self, at: u64, data: &[u8]) {
+        for page in at / PAGE..(at + data.len() as u64).div_ceil(PAGE) {
+            let from = (page * PAGE).max(at);
+            let to = ((page + 1) * PAGE).min(at + data.len() as u64);
+            let part = &data[(from - at) as usize..(to - at) as usize];
+            let inside = (from - page * PAGE) as usize;
+            let damaged = |page: &PageBytes| {
+                let mut copy = *page;
+                copy[inside..inside + part.len()].copy_from_slice(part);
+                copy
+            };
+            let state = self.state(page);
+            state.durable = stored(damaged(bytes(&state.durable)));
+            state.clean = state.clean.as_deref().map(|page| Arc::new(damaged(page)));
+            (state.allocated, state.allocated_durably, state.converted) = (true, true, true);
+            self.block.copy_in(from, part);
+        }
+    }
+
+    /// Damage at rest: the file ends at `len`, in memory and on disk.
+    pub(super) fn cut(&mut self, len: u64) {
+        self.set_len(len);
+        self.pages.truncate(len.div_ceil(PAGE) as usize);
+        for (page, state) in self.pages.iter_mut().enumerate() {
+            state.durable = cut_at(&state.durable, page as u64, len);
+            if let Some(clean) = state.clean.take() {
+                state.clean = Some(Arc::new(*bytes(&cut_at(&Some(clean), page as u64, len))));
+            }
+        }
+        self.durable_len = len;
+        self.lowest_len = len;
+    }
+}
+
+/// A page with zeros behind the end of the file.
+fn cut_at(page: &Stored, number: u64, end: u64) -> Stored {
+    let kept = end.saturating_sub(number * PAGE);
+    match page {
+        Some(full) if kept < PAGE => {
+            let mut bytes = **full;
+            bytes[kept as usize..].fill(0);
+            stored(bytes)
+        }
+        page => page.clone(),
+    }
+}
+
+/// How a power failure treats the dirty pages of one file.
+enum Fate {
+    /// None was written.
+    Lost,
+    /// All were.
+    Written,
+    /// Each page on its own.
+    PerPage,
+    /// Runs of so many pages at once: folios of 16 to 256 KiB.
+    PerFolio(u64),
+}
+
+/// What was decided about the folio we are in.
+#[derive(Default)]
+struct Folio {
+    number: Option<u64>,
+    written: bool,
+}
+
+impl Fate {
+    fn draw(rng: &mut Rng) -> Self {
+        match rng.below(8) {
+            0 => Self::Lost,
+            1 => Self::Written,
+            2 => Self::PerFolio(4 << rng.below(5)),
+            _ => Self::PerPage,
+        }
+    }
+
+    fn of(&self, page: u64, new_at_once: bool, folio: &mut Folio, rng: &mut Rng) -> Choice {
+        match self {
+            Self::Lost => Choice::Old,
+            Self::Written => Choice::New,
+            Self::PerFolio(pages) => {
+                if folio.number != Some(page / pages) {
+                    *folio = Folio { number: Some(page / pages), written: rng.chance(1, 2) };
+                }
+                if folio.written { Choice::New } else { Choice::Old }
+            }
+            // The block is marked as written after all of it is.
+            Self::PerPage if new_at_once => {
+                if rng.chance(1, 4) {
+                    Choice::New
+                } else {
+                    Choice::Old
+                }
+            }
+            Self::PerPage => *rng.pick(&[Choice::Old, Choice::New, Choice::Torn]),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Choice {
+    Old,
+    New,
+    /// Any mix of old and new sectors.
+    Torn,
+}
+
+impl Choice {
+    fn mix(self, old: Stored, new: impl FnOnce() -> Stored, rng: &mut Rng) -> Stored {
+        match self {
+            Self::Old => old,
+            Self::New => new(),
+            Self::Torn => {
+                let new = new();
+                let mut mixed = *bytes(&old);
+                let which = rng.bits();
+                let sectors = mixed.chunks_mut(SECTOR).zip(bytes(&new).chunks(SECTOR));
+                for (i, (sector, new)) in sectors.enumerate() {
+                    if (which >> i) & 1 == 1 {
+                        sector.copy_from_slice(new);
+                    }
+                }
+                stored(mixed)
+            }
+        }
+    }
+}
