@@ -11,7 +11,7 @@ const POLYNOMIAL: u32 = 0xEDB8_8320;
 const ONE: u32 = 1 << 31;
 
 /// Below this length the tables beat the start-up cost of carry-less multiplication.
-const SHORT: usize = 192;
+const SHORT: usize = 40;
 
 /// `SLICES[k][b]`: what byte `b` followed by `k` zero bytes contributes.
 static SLICES: [[u32; 256]; 16] = slices();

@@ -1,5 +1,21 @@
 //! Record, queue entry and index bytes: pure functions, no I/O, no clock.
 
+pub mod batch;
 pub mod crc;
+pub mod entry;
+pub mod frame;
+#[cfg(test)]
+mod golden_tests;
+pub mod hash;
+mod ids;
+pub mod index;
+pub mod java;
+mod json;
+pub mod layout;
+pub mod offsets_json;
+pub mod properties;
+pub mod record;
+pub mod resync;
 #[cfg(test)]
 mod testing;
+pub mod view;
