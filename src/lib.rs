@@ -1,6 +1,7 @@
 //! A message log that keeps every message it acknowledged.
 
 mod clock;
+mod consumer;
 pub mod disk;
 mod error;
 #[cfg_attr(not(feature = "internals"), allow(dead_code, unreachable_pub))]

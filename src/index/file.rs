@@ -14,37 +14,18 @@ use parking_lot::Mutex;
 use crate::{
     disk::{Disk, DiskFile, FilePath, failed},
     error::Result,
-    format::index::{IndexEntry, IndexHeader},
+    format::index::{
+        INDEX_ENTRY_BYTES, INDEX_HEADER_BYTES, INDEX_SLOT_BYTES, IndexEntry, IndexGeometry,
+        IndexHeader,
+    },
     offset::{PhysicalOffset, StoreTime},
 };
 
-const HEADER: u64 = 40;
-const SLOT: u64 = 4;
-const ENTRY: u64 = 20;
+const HEADER: u64 = INDEX_HEADER_BYTES as u64;
+const SLOT: u64 = INDEX_SLOT_BYTES as u64;
+const ENTRY: u64 = INDEX_ENTRY_BYTES as u64;
 /// Bytes of a table read or written at once.
 const CHUNK: u64 = 1 << 20;
-
-/// How many slots and entries a file has. Written in no file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Geometry {
-    pub(super) slots: u32,
-    /// Including number 0, which is never used.
-    pub(super) entries: u32,
-}
-
-impl Geometry {
-    pub(super) fn file_bytes(self) -> u64 {
-        self.entry_at(self.entries)
-    }
-
-    fn slot_at(self, slot: u32) -> u64 {
-        HEADER + u64::from(slot) * SLOT
-    }
-
-    fn entry_at(self, number: u32) -> u64 {
-        self.slot_at(self.slots) + u64::from(number) * ENTRY
-    }
-}
 
 /// A key to be added.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +40,7 @@ pub(super) struct HashedKey {
 pub(super) struct IndexFile {
     pub(super) path: FilePath,
     file: Arc<dyn DiskFile>,
-    geometry: Geometry,
+    geometry: IndexGeometry,
     /// What counts; the one in the file follows.
     header: Mutex<IndexHeader>,
     /// Entries below this number can be read: at least those that the header counts.
@@ -73,26 +54,26 @@ impl IndexFile {
     pub(super) fn create(
         disk: &dyn Disk,
         path: FilePath,
-        geometry: Geometry,
+        geometry: IndexGeometry,
     ) -> std::io::Result<Self> {
         let file = disk.create(&path, geometry.file_bytes())?;
-        let header = IndexHeader { count: 1, ..IndexHeader::default() };
+        let header = IndexHeader::EMPTY;
         Ok(Self::with_header(path, file, geometry, header))
     }
 
     fn with_header(
         path: FilePath,
         file: Arc<dyn DiskFile>,
-        geometry: Geometry,
+        geometry: IndexGeometry,
         mut header: IndexHeader,
     ) -> Self {
         // A file that was never written to.
-        header.count = header.count.max(1);
+        header.entry_count = header.entry_count.max(1);
         Self {
             path,
             file,
             geometry,
-            limit: AtomicU32::new(header.count),
+            limit: AtomicU32::new(header.entry_count),
             header: Mutex::new(header),
             slots: None,
             dirty: AtomicBool::new(false),
@@ -104,7 +85,7 @@ impl IndexFile {
     pub(super) fn open(
         disk: &dyn Disk,
         path: FilePath,
-        geometry: Geometry,
+        geometry: IndexGeometry,
         access: crate::disk::Access,
     ) -> Result<Result<Self, String>> {
         let file = disk.open(&path, access).map_err(failed("open", &path))?;
@@ -116,7 +97,7 @@ impl IndexFile {
         let mut bytes = [0; HEADER as usize];
         file.read_exact_at(&mut bytes, 0).map_err(failed("read", &path))?;
         let header = IndexHeader::decode(&bytes);
-        if header.count > geometry.entries || header.begin_offset > header.end_offset {
+        if header.entry_count > geometry.entries || header.begin_offset > header.end_offset {
             return Ok(Err(format!("{path} has an impossible header {header:?}")));
         }
         Ok(Ok(Self::with_header(path, file, geometry, header)))
@@ -128,7 +109,7 @@ impl IndexFile {
 
     /// How many more keys fit.
     pub(super) fn room(&self) -> usize {
-        (self.geometry.entries - self.header().count) as usize
+        (self.geometry.entries - self.header().entry_count) as usize
     }
 
     /// Adds keys, which must fit. After an error nothing was added, and the call can be repeated
@@ -136,7 +117,7 @@ impl IndexFile {
     pub(super) fn append(&self, keys: &[HashedKey]) -> Result<()> {
         debug_assert!(!keys.is_empty() && keys.len() <= self.room());
         let mut header = self.header();
-        let (first_number, first_key) = (header.count, keys[0]);
+        let (first_number, first_key) = (header.entry_count, keys[0]);
         if first_number == 1 {
             header.begin_time = first_key.time;
             header.begin_offset = first_key.offset;
@@ -146,25 +127,25 @@ impl IndexFile {
         for key in keys {
             let slot = key.hash % self.geometry.slots;
             let previous = match heads.entry(slot) {
-                btree_map::Entry::Occupied(mut head) => head.insert(header.count),
+                btree_map::Entry::Occupied(mut head) => head.insert(header.entry_count),
                 btree_map::Entry::Vacant(head) => {
-                    head.insert(header.count);
+                    head.insert(header.entry_count);
                     self.head(slot, first_number)?
                 }
             };
-            header.used_slots += u32::from(previous == 0);
-            header.count += 1;
+            header.slot_count += u32::from(previous == 0);
+            header.entry_count += 1;
             header.end_time = key.time;
             header.end_offset = key.offset;
-            let time_diff = time_diff(header.begin_time, key.time);
+            let seconds = seconds(header.begin_time, key.time);
             let entry =
-                IndexEntry { hash: key.hash, physical_offset: key.offset, time_diff, previous };
+                IndexEntry { hash: key.hash, physical_offset: key.offset, seconds, previous };
             entries.extend_from_slice(&entry.encode());
         }
         // Entries before the slots that lead to them, and the header, which counts them, last.
         self.dirty.store(true, Ordering::SeqCst);
         self.write(&entries, self.geometry.entry_at(first_number))?;
-        self.limit.store(header.count, Ordering::Release);
+        self.limit.store(header.entry_count, Ordering::Release);
         for (slot, number) in heads {
             self.write(&number.to_be_bytes(), self.geometry.slot_at(slot))?;
         }
@@ -231,20 +212,20 @@ impl IndexFile {
         access: crate::disk::Access,
     ) -> Result<Option<Self>> {
         let mut header = self.header();
-        if count < 2 || count > header.count || header.begin_offset > end {
+        if count < 2 || count > header.entry_count || header.begin_offset > end {
             return Ok(None);
         }
         let last = self.entry(count - 1)?;
         if last.physical_offset != end {
             return Ok(None);
         }
-        if header.count > count {
+        if header.entry_count > count {
             // To the end of the second, of which the entry tells the beginning only.
             let begin = header.begin_time.as_millis();
-            let millis = i64::from(last.time_diff).saturating_mul(1000).saturating_add(999);
+            let millis = i64::from(last.seconds).saturating_mul(1000).saturating_add(999);
             header.end_time = StoreTime::from_millis(begin.saturating_add(millis));
         }
-        header.count = count;
+        header.entry_count = count;
         header.end_offset = end;
         let mut slots = self.load_slots()?;
         // A slot that was written after the entries we keep leads past them.
@@ -252,7 +233,7 @@ impl IndexFile {
         if stale {
             slots = self.chain_heads(count)?;
         }
-        header.used_slots = slots.iter().filter(|&&number| number > 0).count() as u32;
+        header.slot_count = slots.iter().filter(|&&number| number > 0).count() as u32;
         self.limit = AtomicU32::new(count);
         self.header = Mutex::new(header);
         if access == crate::disk::Access::Write {
@@ -340,12 +321,11 @@ impl IndexFile {
 }
 
 /// Whole seconds from the file's first time on, as an entry holds them.
-fn time_diff(begin: StoreTime, time: StoreTime) -> u32 {
+fn seconds(begin: StoreTime, time: StoreTime) -> u32 {
     if begin.as_millis() <= 0 {
         return 0;
     }
-    let seconds = time.as_millis().saturating_sub(begin.as_millis()) / 1000;
-    seconds.clamp(0, i64::from(i32::MAX)) as u32
+    IndexEntry::seconds_between(begin, time)
 }
 
 /// Whether the record of entry `number` may have been stored in `begin..=end`. Entries hold whole
@@ -362,7 +342,7 @@ pub(super) fn may_be_within(
     if base <= 0 || number == 1 {
         return true;
     }
-    let seconds = entry.time_diff;
+    let seconds = entry.seconds;
     let low = base.saturating_add(i64::from(seconds).saturating_mul(1000));
     let low_enough = seconds == 0 || low <= end.as_millis();
     let high_enough = seconds >= i32::MAX as u32 || low.saturating_add(999) >= begin.as_millis();

@@ -19,7 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::{
     disk::{Access, Disk, FilePath, failed},
     error::{Error, ErrorKind, Result},
-    format::index::key_hash,
+    format::index::{IndexGeometry, key_hash},
     offset::{PhysicalOffset, StoreTime},
 };
 
@@ -29,7 +29,7 @@ mod restore;
 #[cfg(test)]
 mod tests;
 
-use file::{Geometry, HashedKey, IndexFile, may_be_within};
+use file::{HashedKey, IndexFile, may_be_within};
 pub(crate) use restore::{Known, Restored};
 
 /// The directory of all index files.
@@ -65,7 +65,7 @@ type Overlay = BTreeMap<u32, Vec<(PhysicalOffset, StoreTime)>>;
 /// All index files of a store.
 pub(crate) struct KeyIndex {
     disk: Arc<dyn Disk>,
-    geometry: Geometry,
+    geometry: IndexGeometry,
     access: Access,
     /// Oldest first.
     files: RwLock<Vec<Arc<IndexFile>>>,
@@ -89,7 +89,7 @@ impl KeyIndex {
         assert!(slots > 0 && entries > 1, "slots={slots} entries={entries}");
         Self {
             disk,
-            geometry: Geometry { slots, entries },
+            geometry: IndexGeometry { slots, entries },
             access,
             files: RwLock::default(),
             overlay: Mutex::default(),
@@ -228,9 +228,9 @@ impl KeyIndex {
         let files = self.files.read();
         files.iter().rev().find_map(|file| {
             let header = file.header();
-            (header.count > 1).then(|| IndexState {
+            (header.entry_count > 1).then(|| IndexState {
                 file_name: file.path.name().to_owned(),
-                count: header.count,
+                count: header.entry_count,
                 end: header.end_offset,
             })
         })
@@ -301,7 +301,7 @@ impl KeyIndex {
 
 /// The last record in the files.
 fn end_of(files: &[Arc<IndexFile>]) -> PhysicalOffset {
-    let last = files.iter().rev().map(|f| f.header()).find(|header| header.count > 1);
+    let last = files.iter().rev().map(|f| f.header()).find(|header| header.entry_count > 1);
     last.map_or(PhysicalOffset::ZERO, |header| header.end_offset)
 }
 

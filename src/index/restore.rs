@@ -119,7 +119,7 @@ impl KeyIndex {
             Err(problem) => return Ok(Err(problem)),
         };
         let header = file.header();
-        if header.count > 1 && header.begin_offset < after {
+        if header.entry_count > 1 && header.begin_offset < after {
             return Ok(Err(format!("{path} does not follow the file before it")));
         }
         match known {

@@ -179,19 +179,14 @@ fn sound_entries(
         buffer.resize(CHUNK.min(len - at) as usize, 0);
         file.read_exact_at(&mut buffer, at).map_err(failed("read", path))?;
         for bytes in buffer.as_chunks().0 {
-            let entry = QueueEntry::decode(bytes);
-            if !entry.is_valid() || !(entry.is_filler() || ends_by(&entry, log_end)) {
-                return Ok(at / ENTRY);
+            match QueueEntry::decode(bytes) {
+                Some(entry) if entry.is_filler() || entry.end() <= log_end => {}
+                _ => return Ok(at / ENTRY),
             }
             at += ENTRY;
         }
     }
     Ok(at / ENTRY)
-}
-
-fn ends_by(entry: &QueueEntry, log_end: PhysicalOffset) -> bool {
-    entry.physical_offset < log_end
-        && u64::try_from(entry.size).is_ok_and(|size| size <= log_end - entry.physical_offset)
 }
 
 impl QueueTable {
@@ -227,7 +222,7 @@ impl QueueTable {
             base += file_bytes;
         }
         Ok(match queue.entry(QueueOffset::new(end.get() - 1)) {
-            Ok(Some(entry)) if entry.is_filler() || ends_by(&entry, log_end) => None,
+            Ok(Some(entry)) if entry.is_filler() || entry.end() <= log_end => None,
             Ok(_) => Some(format!("the last entry lies past the log's end queue={key} end={end}")),
             Err(e) => Some(e.to_string()),
         })
