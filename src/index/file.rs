@@ -14,37 +14,18 @@ use parking_lot::Mutex;
 use crate::{
     disk::{Disk, DiskFile, FilePath, failed},
     error::Result,
-    format::index::{IndexEntry, IndexHeader},
+    format::index::{
+        INDEX_ENTRY_BYTES, INDEX_HEADER_BYTES, INDEX_SLOT_BYTES, IndexEntry, IndexGeometry,
+        IndexHeader,
+    },
     offset::{PhysicalOffset, StoreTime},
 };
 
-const HEADER: u64 = 40;
-const SLOT: u64 = 4;
-const ENTRY: u64 = 20;
+const HEADER: u64 = INDEX_HEADER_BYTES as u64;
+const SLOT: u64 = INDEX_SLOT_BYTES as u64;
+const ENTRY: u64 = INDEX_ENTRY_BYTES as u64;
 /// Bytes of a table read or written at once.
 const CHUNK: u64 = 1 << 20;
-
-/// How many slots and entries a file has. Written in no file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Geometry {
-    pub(super) slots: u32,
-    /// Including number 0, which is never used.
-    pub(super) entries: u32,
-}
-
-impl Geometry {
-    pub(super) fn file_bytes(self) -> u64 {
-        self.entry_at(self.entries)
-    }
-
-    fn slot_at(self, slot: u32) -> u64 {
-        HEADER + u64::from(slot) * SLOT
-    }
-
-    fn entry_at(self, number: u32) -> u64 {
-        self.slot_at(self.slots) + u64::from(number) * ENTRY
-    }
-}
 
 /// A key to be added.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +40,7 @@ pub(super) struct HashedKey {
 pub(super) struct IndexFile {
     pub(super) path: FilePath,
     file: Arc<dyn DiskFile>,
-    geometry: Geometry,
+    geometry: IndexGeometry,
     /// What counts; the one in the file follows.
     header: Mutex<IndexHeader>,
     /// Entries below this number can be read: at least those that the header counts.
@@ -73,7 +54,7 @@ impl IndexFile {
     pub(super) fn create(
         disk: &dyn Disk,
         path: FilePath,
-        geometry: Geometry,
+        geometry: IndexGeometry,
     ) -> std::io::Result<Self> {
         let file = disk.create(&path, geometry.file_bytes())?;
         let header = IndexHeader::EMPTY;
@@ -83,7 +64,7 @@ impl IndexFile {
     fn with_header(
         path: FilePath,
         file: Arc<dyn DiskFile>,
-        geometry: Geometry,
+        geometry: IndexGeometry,
         mut header: IndexHeader,
     ) -> Self {
         // A file that was never written to.
@@ -104,7 +85,7 @@ impl IndexFile {
     pub(super) fn open(
         disk: &dyn Disk,
         path: FilePath,
-        geometry: Geometry,
+        geometry: IndexGeometry,
         access: crate::disk::Access,
     ) -> Result<Result<Self, String>> {
         let file = disk.open(&path, access).map_err(failed("open", &path))?;
@@ -344,8 +325,7 @@ fn seconds(begin: StoreTime, time: StoreTime) -> u32 {
     if begin.as_millis() <= 0 {
         return 0;
     }
-    let seconds = time.as_millis().saturating_sub(begin.as_millis()) / 1000;
-    seconds.clamp(0, i64::from(i32::MAX)) as u32
+    IndexEntry::seconds_between(begin, time)
 }
 
 /// Whether the record of entry `number` may have been stored in `begin..=end`. Entries hold whole

@@ -19,7 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::{
     disk::{Access, Disk, FilePath, failed},
     error::{Error, ErrorKind, Result},
-    format::index::key_hash,
+    format::index::{IndexGeometry, key_hash},
     offset::{PhysicalOffset, StoreTime},
 };
 
@@ -29,7 +29,7 @@ mod restore;
 #[cfg(test)]
 mod tests;
 
-use file::{Geometry, HashedKey, IndexFile, may_be_within};
+use file::{HashedKey, IndexFile, may_be_within};
 pub(crate) use restore::{Known, Restored};
 
 /// The directory of all index files.
@@ -65,7 +65,7 @@ type Overlay = BTreeMap<u32, Vec<(PhysicalOffset, StoreTime)>>;
 /// All index files of a store.
 pub(crate) struct KeyIndex {
     disk: Arc<dyn Disk>,
-    geometry: Geometry,
+    geometry: IndexGeometry,
     access: Access,
     /// Oldest first.
     files: RwLock<Vec<Arc<IndexFile>>>,
@@ -89,7 +89,7 @@ impl KeyIndex {
         assert!(slots > 0 && entries > 1, "slots={slots} entries={entries}");
         Self {
             disk,
-            geometry: Geometry { slots, entries },
+            geometry: IndexGeometry { slots, entries },
             access,
             files: RwLock::default(),
             overlay: Mutex::default(),

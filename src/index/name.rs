@@ -3,7 +3,7 @@
 //! Java writes local time. Only the order of names counts, so a new name is always made greater
 //! than the last one.
 
-use crate::offset::StoreTime;
+use crate::{format::index::index_file_name, offset::StoreTime};
 
 const DIGITS: usize = 17;
 const DAY_MS: i64 = 86_400_000;
@@ -15,10 +15,10 @@ pub(super) fn is_index_name(name: &str) -> bool {
 
 /// A name for a file made at `now`, greater than `last`.
 pub(super) fn name_after(last: Option<&str>, now: StoreTime) -> String {
-    let name = format_millis(now.as_millis());
+    let name = index_file_name(now);
     match last {
         Some(last) if *name <= *last => match parse_millis(last) {
-            Some(millis) => format_millis(millis + 1),
+            Some(millis) => index_file_name(StoreTime::from_millis(millis + 1)),
             // Digits that are no time.
             None => format!("{:017}", last.parse::<u64>().map_or(0, |n| n + 1)),
         },
@@ -26,24 +26,7 @@ pub(super) fn name_after(last: Option<&str>, now: StoreTime) -> String {
     }
 }
 
-/// Years 0 to 9999; other times are moved there.
-fn format_millis(millis: i64) -> String {
-    let millis = millis.clamp(-62_167_219_200_000, 253_402_300_799_999);
-    let (day, in_day) = (millis.div_euclid(DAY_MS), millis.rem_euclid(DAY_MS));
-    // The proleptic Gregorian calendar in eras of 400 years that begin on 1 March.
-    let shifted = day + 719_468;
-    let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + i64::from(month <= 2);
-    let (seconds, millis) = (in_day / 1000, in_day % 1000);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}{millis:03}")
-}
-
+/// The time in a name, `None` if it is none.
 fn parse_millis(name: &str) -> Option<i64> {
     let part = |from: usize, to: usize| name.get(from..to)?.parse::<i64>().ok();
     let (year, month, day) = (part(0, 4)?, part(4, 6)?, part(6, 8)?);
@@ -54,7 +37,7 @@ fn parse_millis(name: &str) -> Option<i64> {
     let day = year * 365 + year / 4 - year / 100 + (153 * month + 2) / 5 + day - 1;
     let millis = (era * 146_097 + day - 719_468) * DAY_MS + in_day;
     // Also refuses month 13 and the like.
-    (format_millis(millis) == name).then_some(millis)
+    (index_file_name(StoreTime::from_millis(millis)) == name).then_some(millis)
 }
 
 #[cfg(test)]
@@ -62,22 +45,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_say_when_the_file_was_made() {
-        for (millis, name) in [
-            (0, "19700101000000000"),
-            (1_709_210_096_789, "20240229123456789"),
-            (1_700_000_000_000, "20231114221320000"),
-            (-1, "19691231235959999"),
-            (i64::MAX, "99991231235959999"),
-            (i64::MIN, "00000101000000000"),
-        ] {
-            assert_eq!(format_millis(millis), name);
-            assert_eq!(name_after(None, StoreTime::from_millis(millis)), name);
-        }
+    fn the_time_in_a_name_is_read_back() {
         for day in (-719_528..2_932_896).step_by(7) {
             let millis = day * DAY_MS + 1;
-            assert_eq!(parse_millis(&format_millis(millis)), Some(millis));
+            let name = index_file_name(StoreTime::from_millis(millis));
+            assert_eq!(parse_millis(&name), Some(millis));
         }
+        assert_eq!(parse_millis("20230229000000000"), None);
     }
 
     #[test]

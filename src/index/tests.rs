@@ -7,8 +7,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     disk::file::FileDisk,
-    format::{index::IndexEntry, testing::Random},
-    queue::tests::golden,
+    format::index::IndexEntry,
+    queue::tests::{golden, seeded},
 };
 
 const SLOTS: u32 = 7;
@@ -120,7 +120,7 @@ fn records_put_again_are_found_once() {
 
 #[test]
 fn restoring_at_any_checkpoint_and_putting_the_rest_again_gives_the_same_answers() {
-    let mut random = Random::seeded();
+    let mut random = seeded();
     for round in 0..60 {
         let dir = tempfile::tempdir().unwrap();
         let first = index(&dir, Access::Write);
@@ -134,9 +134,7 @@ fn restoring_at_any_checkpoint_and_putting_the_rest_again_gives_the_same_answers
             let path = dir.path().join("index").join(&state.file_name);
             let mut bytes = fs::read(&path).unwrap();
             let end = 40 + 4 * SLOTS as usize + 20 * state.count as usize;
-            for byte in &mut bytes[end..] {
-                *byte = random.next() as u8;
-            }
+            random.fill(&mut bytes[end..]);
             fs::write(path, bytes).unwrap();
         }
         let access = if round % 2 == 0 { Access::Write } else { Access::Read };
@@ -212,7 +210,7 @@ fn retention_removes_files_of_removed_records_but_never_the_last() {
 
 #[test]
 fn loops_and_garbage_end_a_chain() {
-    let mut random = Random::seeded();
+    let mut random = seeded();
     let dir = tempfile::tempdir().unwrap();
     put(&index(&dir, Access::Write), 0, 19, 5);
     let path = &files(&dir)[0];
@@ -231,9 +229,8 @@ fn loops_and_garbage_end_a_chain() {
             _ => {
                 let from = 40 + random.below(bytes.len() as u64 - 40) as usize;
                 let len = random.below(60) as usize;
-                for byte in bytes[from..].iter_mut().take(len) {
-                    *byte = random.next() as u8;
-                }
+                let to = bytes.len().min(from + len);
+                random.fill(&mut bytes[from..to]);
             }
         }
         fs::write(path, &bytes).unwrap();

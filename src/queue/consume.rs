@@ -137,7 +137,8 @@ impl ConsumeQueue {
     /// # Errors
     ///
     /// [`InvalidInput`](ErrorKind::InvalidInput) if `at` is further past the end than any lost
-    /// range of a log can be; nothing changed. I/O errors of comparing with an entry that is there.
+    /// range of a log can be, or the entry is none that Java accepts; nothing changed. I/O errors
+    /// of comparing with an entry that is there.
     pub(crate) fn put(self: &Arc<Self>, at: QueueOffset, entry: QueueEntry) -> Result<Put> {
         let mut tail = self.tail.lock();
         let end = tail.end();
@@ -146,9 +147,13 @@ impl ConsumeQueue {
             return self.compare(at, entry);
         }
         let mut missing = at.get() - end;
-        if at.get() >= OFFSET_MAX || (missing > GAP_MAX && !tail.fresh) {
+        let bytes = entry.encode();
+        if at.get() >= OFFSET_MAX
+            || (missing > GAP_MAX && !tail.fresh)
+            || QueueEntry::decode(&bytes) != Some(entry)
+        {
             return Err(Error::invalid(format!(
-                "no queue can continue there queue={} offset={at} end={end}",
+                "no queue can go on like that queue={} offset={at} end={end} entry={entry:?}",
                 self.key
             )));
         }
@@ -164,7 +169,7 @@ impl ConsumeQueue {
         for _ in 0..missing {
             tail.entries.push(QueueEntry::FILLER.encode());
         }
-        tail.entries.push(entry.encode());
+        tail.entries.push(bytes);
         drop(tail);
         let bytes = (missing as usize + 1) * ENTRY as usize;
         self.files.buffered.fetch_add(bytes, Ordering::Relaxed);

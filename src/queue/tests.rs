@@ -6,9 +6,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    disk::{Access, file::FileDisk},
+    disk::{Access, file::FileDisk, sim::Rng},
     error::ErrorKind,
-    format::{entry::QueueEntry, testing::Random},
+    format::entry::QueueEntry,
     offset::StoreTime,
 };
 
@@ -25,6 +25,16 @@ fn table(dir: &TempDir) -> QueueTable {
 fn open(dir: &TempDir, access: Access, open_files: usize) -> QueueTable {
     let disk = FileDisk::open(dir.path(), access).unwrap();
     QueueTable::new(Arc::new(disk), QueueConfig { open_files, ..config(access) })
+}
+
+/// A generator whose seed is printed; `STEADFAST_SEED` replays one.
+pub(crate) fn seeded() -> Rng {
+    let seed = match std::env::var("STEADFAST_SEED") {
+        Ok(text) => text.parse().unwrap(),
+        Err(_) => u64::from(std::process::id()) * 0x9E37_79B9,
+    };
+    println!("STEADFAST_SEED={seed}");
+    Rng::new(seed)
 }
 
 pub(super) fn at(n: u64) -> QueueOffset {
@@ -96,7 +106,7 @@ fn what_was_put_is_read_from_tail_files_and_across_their_borders() {
 
 #[test]
 fn random_puts_writes_and_reads_agree_with_a_model() {
-    let mut random = Random::seeded();
+    let mut random = seeded();
     let dir = tempfile::tempdir().unwrap();
     let table = open(&dir, Access::Write, 2);
     let mut model: BTreeMap<(String, i32), Vec<QueueEntry>> = BTreeMap::new();
@@ -166,6 +176,9 @@ fn an_offset_that_no_gap_explains_is_refused_and_changes_nothing() {
     assert!(queue.put(at(i64::MAX as u64 / 20), entry(0)).is_err());
     fill(&queue, 0, 1);
     assert!(queue.put(at(1 << 25), entry(0)).is_err());
+    for size in [0, 1 << 31] {
+        assert!(queue.put(at(1), QueueEntry { size, ..entry(1) }).is_err());
+    }
     assert_eq!((queue.end(), table.buffered_bytes()), (at(1), 20));
 }
 
@@ -181,7 +194,7 @@ fn a_queue_that_begins_inside_a_file_gets_fillers_before_its_first_entry() {
     let bytes = fs::read(dir.path().join("consumequeue/T/0/00000000000000000400")).unwrap();
     for (n, bytes) in bytes.as_chunks().0.iter().enumerate() {
         let expected = if n < 5 { QueueEntry::FILLER } else { entry(20 + n as u64) };
-        assert_eq!(QueueEntry::decode(bytes), expected);
+        assert_eq!(QueueEntry::decode(bytes), Some(expected));
     }
     let mut out = Vec::new();
     let error = queue.read(at(24), 1, &mut out).unwrap_err();
@@ -247,7 +260,7 @@ fn retention_moves_the_beginning_and_removes_all_files_but_the_last() {
 
 #[test]
 fn searching_by_time_finds_the_first_message_around_fillers_and_lost_records() {
-    let mut random = Random::seeded();
+    let mut random = seeded();
     let dir = tempfile::tempdir().unwrap();
     for round in 0..30 {
         let table = table(&dir);
@@ -315,9 +328,9 @@ fn a_queue_is_rebuilt_over_its_old_files() {
     let queue = table.get(old.key()).unwrap();
     assert_eq!((queue.min(), queue.end()), (at(13), at(18)));
     let bytes = fs::read(dir.path().join("consumequeue/T/0/00000000000000000200")).unwrap();
-    let found: Vec<_> = bytes.as_chunks().0.iter().map(QueueEntry::decode).collect();
+    let found: Vec<_> = bytes.as_chunks().0.iter().map_while(QueueEntry::decode).collect();
     assert_eq!(found[..3], [QueueEntry::FILLER; 3]);
-    assert_eq!(found[3..8], entries(13, 18));
+    assert_eq!(found[3..], entries(13, 18));
     assert!(bytes[160..].iter().all(|&b| b == 0));
     assert_eq!(names(&dir, "T/0").len(), 2);
 }
@@ -368,13 +381,14 @@ fn a_scan_reports_what_is_strange_and_changes_nothing() {
 
 #[test]
 fn garbage_in_files_ends_a_queue_and_never_panics() {
-    let mut random = Random::seeded();
+    let mut random = seeded();
     let dir = tempfile::tempdir().unwrap();
     let log_end = PhysicalOffset::new(5000);
     for round in 0..200 {
         let id = round % 4;
         let len = random.below(230) as usize;
-        let mut bytes = random.bytes(len);
+        let mut bytes = vec![0; len];
+        random.fill(&mut bytes);
         let sound = random.below(len as u64 / 20 + 1);
         for n in 0..sound {
             bytes[n as usize * 20..][..20].copy_from_slice(&entry(n).encode());
@@ -390,7 +404,7 @@ fn garbage_in_files_ends_a_queue_and_never_panics() {
         assert!(table.check_files(&queue.key, log_end).unwrap().is_some());
         let mut out = Vec::new();
         let _ = table.get(&queue.key).unwrap().read(at(0), 12, &mut out);
-        assert!(out.iter().all(QueueEntry::is_valid));
+        assert!(out.len() < 12);
     }
 }
 
@@ -436,7 +450,7 @@ fn our_queue_files_are_what_java_writes_with_fillers_before_the_first_entry() {
     for line in &lines {
         let entry = QueueEntry {
             physical_offset: PhysicalOffset::new(line["physOffset"].as_u64().unwrap()),
-            size: line["cqSize"].as_i64().unwrap().try_into().unwrap(),
+            size: line["cqSize"].as_u64().unwrap().try_into().unwrap(),
             tags_code: line["tagsCode"].as_i64().unwrap(),
         };
         let id = line["queueId"].as_i64().unwrap() as i32;
