@@ -66,15 +66,11 @@ impl Threads {
     fn stop_all(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         let marks = self.engine.log.marks();
+        for mark in [&marks.appended, marks.written(), &marks.durable] {
+            mark.wake_sleepers();
+        }
         for handle in self.handles.drain(..) {
-            // Woken again and again: the flag may be read just before a thread goes to sleep.
-            while !handle.is_finished() {
-                marks.appended.wake_sleepers();
-                marks.written().wake_sleepers();
-                marks.durable.wake_sleepers();
-                handle.thread().unpark();
-                thread::sleep(Duration::from_micros(200));
-            }
+            handle.thread().unpark();
             let _ = handle.join();
         }
     }
@@ -116,7 +112,7 @@ fn flush(engine: &Engine, stop: &AtomicBool) {
                     // A burst is flushed before its time, so that it need not wait at its end.
                     _ => (marks.durable.get() + engine.options.max_unflushed_bytes / 4, due),
                 };
-                marks.appended.wait(target, &*engine.clock, until);
+                marks.appended.wait_unless(target, &*engine.clock, until, stop);
             }
         }
     }
@@ -129,7 +125,8 @@ fn dispatch(engine: &Engine, stop: &AtomicBool) {
             Ok(records) if records >= BURST => thread::park_timeout(NAP),
             Ok(_) => {
                 let until = engine.clock.elapsed() + IDLE;
-                marks.visible().wait(marks.dispatched.get() + 1, &*engine.clock, until);
+                let next = marks.dispatched.get() + 1;
+                marks.visible().wait_unless(next, &*engine.clock, until, stop);
             }
             Err(error) => {
                 marks.fail("dispatching", &error);
@@ -146,7 +143,7 @@ fn prepare(engine: &Engine, stop: &AtomicBool) {
         match engine.log.prepare_step() {
             Ok(next) if next.get() <= marks.appended.get() => {}
             Ok(next) => {
-                marks.appended.wait(next.get(), &*engine.clock, now + IDLE);
+                marks.appended.wait_unless(next.get(), &*engine.clock, now + IDLE, stop);
             }
             // No room now. An append that needs it finds out for itself.
             Err(_) => thread::park_timeout(RETRY_INTERVAL),

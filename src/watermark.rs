@@ -11,7 +11,7 @@ use std::{
     sync::{
         OnceLock,
         atomic::{
-            AtomicU32, AtomicU64, AtomicUsize,
+            AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, SeqCst},
         },
     },
@@ -136,9 +136,24 @@ impl Watermark {
     /// Blocks until the mark reaches `target`, the clock's `elapsed` reaches `deadline`, or the
     /// mark is closed.
     pub(crate) fn wait(&self, target: u64, clock: &dyn Clock, deadline: Duration) -> Outcome {
+        self.wait_unless(target, clock, deadline, &AtomicBool::new(false))
+    }
+
+    /// Like [`wait`](Self::wait), but also ends, as timed out, once `stop` is set and the sleepers
+    /// are [woken](Self::wake_sleepers).
+    pub(crate) fn wait_unless(
+        &self,
+        target: u64,
+        clock: &dyn Clock,
+        deadline: Duration,
+        stop: &AtomicBool,
+    ) -> Outcome {
         loop {
             if self.value.load(SeqCst) >= target {
                 return Outcome::Reached;
+            }
+            if stop.load(SeqCst) {
+                return Outcome::TimedOut;
             }
             if let Some(error) = self.closed.get() {
                 return Outcome::Closed(error.clone());
@@ -147,17 +162,18 @@ impl Watermark {
             if left.is_zero() {
                 return Outcome::TimedOut;
             }
-            self.sleep(target, left);
+            self.sleep(target, left, stop);
         }
     }
 
     /// Sleeps until the mark may have reached `target` or about `timeout` passed. May return early.
-    fn sleep(&self, target: u64, timeout: Duration) {
+    fn sleep(&self, target: u64, timeout: Duration, stop: &AtomicBool) {
         // The epoch is read before registering: a waker that erases the registration changes the
         // epoch afterwards, so the wait below cannot miss it.
         let epoch = self.epoch.load(SeqCst);
         self.lowest.fetch_min(target, SeqCst);
-        if self.value.load(SeqCst) >= target || self.closed.get().is_some() {
+        let reached = self.value.load(SeqCst) >= target;
+        if reached || stop.load(SeqCst) || self.closed.get().is_some() {
             return;
         }
         // A day at most: larger timeouts overflow on some kernels, and every caller loops.
@@ -289,7 +305,7 @@ impl fmt::Debug for Watermark {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::{Arc, atomic::AtomicBool, mpsc},
+        sync::{Arc, mpsc},
         task::Wake,
         thread,
     };
