@@ -197,7 +197,8 @@ pub(crate) fn examine(
         _ if at >= inspected.durable_end => above,
         _ => ChecksumRule::WhenPresent,
     };
-    let scan = scan::scan(&extent, from, &rule, progress)?;
+    let clean_end = inspected.clean.then_some(inspected.durable_end);
+    let scan = scan::scan(&extent, from, clean_end, &rule, progress)?;
     report.checked_from = from;
     report.records_checked = scan.stretches.iter().map(|s| s.records).sum();
     let mut log = decide(&scan, inspected.provenance, start, report);

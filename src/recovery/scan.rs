@@ -91,11 +91,13 @@ impl Reader {
     }
 }
 
-/// Walks the log from `from`, where a record begins or the log ends, to the end of all files.
+/// Walks the log from `from`, where a record begins or the log ends, to the end of all files, or
+/// to `clean_end` if sound records reach exactly there: nothing was ever written behind it.
 /// `rule` says for each position whether a record there must carry a checksum of all of it.
 pub(crate) fn scan(
     extent: &Extent<'_>,
     from: PhysicalOffset,
+    clean_end: Option<PhysicalOffset>,
     rule: &dyn Fn(PhysicalOffset) -> ChecksumRule,
     progress: &mut dyn FnMut(PhysicalOffset),
 ) -> Result<Scan> {
@@ -115,6 +117,9 @@ pub(crate) fn scan(
             position = walk(&mut reader, position, &mut scan, rule, progress)?;
             if position == extent.segment_bytes {
                 break;
+            }
+            if scan.stretches.len() == 1 && Some(*base + position) == clean_end {
+                return Ok(scan);
             }
             match resume(&mut reader, position, &mut scan, rule)? {
                 Some(next) => {
@@ -238,15 +243,15 @@ fn resume(
     rule: &dyn Fn(PhysicalOffset) -> ChecksumRule,
 ) -> Result<Option<u64>> {
     let mut at = position;
-    while let Some(from) = reader.data_from(at)? {
-        let from = from.max(position);
-        let base = reader.base;
-        let len = reader.len;
+    while let Some(from) = first_byte(reader, at)? {
+        // A size begins with zeros when the record is small. Where the walk stopped was looked at.
+        let from = from.saturating_sub(3).max(at).max(position + 1);
+        if from >= reader.len {
+            break;
+        }
+        let (base, len) = (reader.base, reader.len);
         let bytes = reader.bytes(from, 2 * OVERLAP)?;
-        let whole = from + bytes.len() as u64 == len;
-        // Byte `from` itself was looked at already when it is where the walk stopped.
-        let skip = usize::from(from == position);
-        if let Some(found) = find_next_record(bytes, skip, base + from, rule(base + from)) {
+        if let Some(found) = find_next_record(bytes, 0, base + from, rule(base + from)) {
             return Ok(Some(from + found as u64));
         }
         if let Some(last) = bytes.iter().rposition(|b| *b != 0) {
@@ -254,11 +259,41 @@ fn resume(
             scan.bytes_until = scan.bytes_until.max(Some(end));
         }
         let taken = bytes.len();
-        if whole {
+        if from + taken as u64 == len {
             break;
         }
         // A record may begin in the last part of the window and reach out of it.
         at = from + (taken - OVERLAP.min(taken / 2)) as u64;
+    }
+    // The very byte where the walk stopped, if nothing follows it.
+    if scan.bytes_until.is_none_or(|until| until < reader.base + position + 1)
+        && position < reader.len
+        && reader.bytes(position, 1)?.first().is_some_and(|b| *b != 0)
+    {
+        scan.bytes_until = Some(reader.base + position + 1);
+    }
+    Ok(None)
+}
+
+/// The position of the first byte from `at` on that is not zero. Zeros are what is behind the end
+/// of nearly every log, and there can be a lot of them.
+fn first_byte(reader: &mut Reader, at: u64) -> Result<Option<u64>> {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut at = at;
+    while let Some(from) = reader.data_from(at)? {
+        let from = from.max(at);
+        if from >= reader.len {
+            break;
+        }
+        let bytes = reader.bytes(from, READ_BYTES)?;
+        for (number, block) in bytes.chunks(ZEROS.len()).enumerate() {
+            if block != &ZEROS[..block.len()]
+                && let Some(first) = block.iter().position(|b| *b != 0)
+            {
+                return Ok(Some(from + (number * ZEROS.len() + first) as u64));
+            }
+        }
+        at = from + bytes.len() as u64;
     }
     Ok(None)
 }
