@@ -66,11 +66,12 @@ impl KeyIndex {
         }
         match known {
             Known::Nothing => restored.rebuild_from = Some(PhysicalOffset::ZERO),
-            Known::UpTo(Some(state)) if restored.rebuild_from.is_none() => {
-                if files.last().is_none_or(|f| f.path.name() != state.file_name) {
-                    restored.problems.push(format!("{} is missing", root().join(&state.file_name)));
-                    restored.rebuild_from = Some(end_of(&files));
-                }
+            Known::UpTo(Some(state))
+                if restored.rebuild_from.is_none()
+                    && files.last().is_none_or(|f| f.path.name() != state.file_name) =>
+            {
+                restored.problems.push(format!("{} is missing", root().join(&state.file_name)));
+                restored.rebuild_from = Some(end_of(&files));
             }
             _ => {}
         }
