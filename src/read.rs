@@ -181,7 +181,10 @@ impl Engine {
                 break;
             }
             batch.records.reserve(entries.len());
-            for entry in &entries {
+            for (number, entry) in entries.iter().enumerate() {
+                if let Some(later) = entries.get(number + 2) {
+                    self.log.prefetch(later.physical_offset);
+                }
                 let skip = hashes.as_ref().is_some_and(|h| !h.contains(&entry.tags_code));
                 if !skip {
                     let record = match self.record_of(key, batch.next, entry) {

@@ -62,7 +62,7 @@ impl Memory {
     }
 
     /// `len` bytes of heap, all zero, that nobody else sees.
-    #[cfg_attr(not(feature = "internals"), allow(dead_code))]
+    #[cfg(test)]
     pub(crate) fn heap(len: u64) -> Self {
         Self::shared_heap(Arc::new(HeapBlock::new(len)), len, Access::Write)
     }
@@ -244,6 +244,7 @@ impl MemoryWriter {
     }
 
     /// What this writes to.
+    #[cfg(test)]
     pub(crate) fn memory(&self) -> &Arc<Memory> {
         &self.memory
     }
