@@ -8,7 +8,7 @@ use crate::{
     read::unknown,
 };
 
-/// The positions of consumer groups. Made by [`Store::consumers`].
+/// The positions of consumer groups. Made by [`Store::consumers`](crate::Store::consumers).
 #[derive(Clone, Copy, Debug)]
 pub struct Consumers<'a> {
     pub(crate) engine: &'a Engine,

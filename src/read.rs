@@ -113,7 +113,7 @@ impl Batch {
     }
 }
 
-/// An item of the log, as [`Store::scan_log`](crate::Store::scan_log) meets it.
+/// An item of the log, as [`Store::item_at`](crate::Store::item_at) finds it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum LogItem {

@@ -36,6 +36,7 @@ pub struct Memory {
 
 enum Bytes {
     Mapped(MmapRaw),
+    #[cfg_attr(not(any(test, feature = "sim")), allow(dead_code))]
     Heap(Arc<HeapBlock>),
     /// A mapping of nothing, which the system refuses.
     Empty,
@@ -241,12 +242,6 @@ impl MemoryWriter {
     /// If `to` lies behind the end.
     pub(crate) fn publish(&mut self, to: u64) {
         self.memory.raise(to);
-    }
-
-    /// What this writes to.
-    #[cfg(test)]
-    pub(crate) fn memory(&self) -> &Arc<Memory> {
-        &self.memory
     }
 }
 

@@ -31,6 +31,8 @@ mod tests;
 
 use file::{HashedKey, IndexFile, may_be_within};
 pub(crate) use restore::Known;
+#[cfg(test)]
+pub(crate) use restore::Restored;
 
 /// The directory of all index files.
 const ROOT: &str = "index";
