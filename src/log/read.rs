@@ -24,6 +24,9 @@ impl LogSlice {
     }
 }
 
+/// How much of a record is fetched ahead.
+const PREFETCH_BYTES: u64 = 2048;
+
 /// Where a record lies in a [`Window`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
@@ -90,12 +93,13 @@ impl Window {
     }
 
     /// Hints that a record at `at` is read soon, if it is in the same segment as the last one.
-    pub(crate) fn prefetch(&self, at: PhysicalOffset) {
+    pub(crate) fn prefetch(&self, at: PhysicalOffset, len: u32) {
         if let Some(segment) = self.segments.get(self.last) {
             let position = at.saturating_since(segment.base);
-            // The header and the beginning of the body; from there the processor sees the pattern.
-            for line in 0..8 {
-                segment.memory.prefetch(position + line * 64);
+            // Behind that much the processor has seen the pattern.
+            let len = u64::from(len).min(PREFETCH_BYTES);
+            for line in (0..len).step_by(64) {
+                segment.memory.prefetch(position + line);
             }
         }
     }
