@@ -113,7 +113,7 @@ impl Batch {
     }
 }
 
-/// An item of the log, as [`Store::scan_log`](crate::Store::scan_log) meets it.
+/// An item of the log, as [`Store::item_at`](crate::Store::item_at) finds it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum LogItem {
@@ -181,7 +181,10 @@ impl Engine {
                 break;
             }
             batch.records.reserve(entries.len());
-            for entry in &entries {
+            for (number, entry) in entries.iter().enumerate() {
+                if let Some(later) = entries.get(number + 2) {
+                    self.log.prefetch(later.physical_offset);
+                }
                 let skip = hashes.as_ref().is_some_and(|h| !h.contains(&entry.tags_code));
                 if !skip {
                     let record = match self.record_of(key, batch.next, entry) {

@@ -16,6 +16,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
     /// The last user closed them in order: they are complete.
+    #[cfg(test)]
     Complete,
     /// They were durable as far as this says; what is past it is not to be trusted. With `None`
     /// that is everything.
@@ -48,6 +49,7 @@ impl KeyIndex {
         let mut files: Vec<Arc<IndexFile>> = Vec::new();
         // What is past the checkpoint goes without being looked at.
         let keep = match known {
+            #[cfg(test)]
             Known::Complete => names.len(),
             Known::UpTo(Some(state)) => names.partition_point(|n| *n <= state.file_name),
             Known::UpTo(None) | Known::Nothing => 0,
@@ -66,11 +68,12 @@ impl KeyIndex {
         }
         match known {
             Known::Nothing => restored.rebuild_from = Some(PhysicalOffset::ZERO),
-            Known::UpTo(Some(state)) if restored.rebuild_from.is_none() => {
-                if files.last().is_none_or(|f| f.path.name() != state.file_name) {
-                    restored.problems.push(format!("{} is missing", root().join(&state.file_name)));
-                    restored.rebuild_from = Some(end_of(&files));
-                }
+            Known::UpTo(Some(state))
+                if restored.rebuild_from.is_none()
+                    && files.last().is_none_or(|f| f.path.name() != state.file_name) =>
+            {
+                restored.problems.push(format!("{} is missing", root().join(&state.file_name)));
+                restored.rebuild_from = Some(end_of(&files));
             }
             _ => {}
         }

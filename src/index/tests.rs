@@ -6,7 +6,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    disk::file::FileDisk,
+    disk::{
+        file::FileDisk,
+        sim::{Fault, FaultPlan, SimDisk, When},
+    },
     format::index::IndexEntry,
     queue::tests::{golden, seeded},
 };
@@ -66,10 +69,13 @@ fn expected(wanted: &str, from: u64, to: u64, max: usize, end: u64) -> Vec<u64> 
     newest_first.filter(|&n| key(n) == wanted).take(max).collect()
 }
 
+/// What was put of the records before `end` is found, whatever there is of later ones.
 fn check(index: &KeyIndex, start: u64, end: u64) {
+    let Some(last) = end.checked_sub(1) else { return };
     for k in 0..5 {
         let wanted = format!("k{k}");
-        for (from, to, max) in [(0, end, 1000), (0, end, 3), (end / 3, end / 2, 1000), (end, 0, 9)]
+        for (from, to, max) in
+            [(0, last, 1000), (0, last, 3), (end / 3, end / 2, 1000), (last, 0, 9)]
         {
             let found = query(index, &wanted, from.max(start), to, max);
             assert_eq!(found, expected(&wanted, from.max(start), to, max, end), "{from} {to}");
@@ -248,6 +254,65 @@ fn loops_and_garbage_end_a_chain() {
         };
         reopened(&dir, Access::Write, &Known::UpTo(Some(state)));
     }
+}
+
+/// Lets each call fail in turn; what failed is done again, as the dispatcher would.
+#[test]
+fn a_put_that_failed_can_be_repeated_and_a_sync_that_succeeds_kept_everything() {
+    let mut random = seeded();
+    let mut failed = 0;
+    for call in 1.. {
+        let disk = SimDisk::new(random.bits());
+        let index = KeyIndex::new(Arc::new(disk.clone()), SLOTS, ENTRIES, Access::Write);
+        disk.set_faults(FaultPlan::none().fail_any(When::Nth(call), Fault::NoSpace));
+        let mut synced = None;
+        let mut end = 0;
+        while end < 45 {
+            let keys: Vec<_> = (end..end + 5).map(|n| (n, key(n))).collect();
+            let keys: Vec<_> = keys
+                .iter()
+                .map(|(n, key)| IndexKey {
+                    topic: "T",
+                    key,
+                    physical_offset: PhysicalOffset::new(n * 100),
+                    store_time: time(*n),
+                })
+                .collect();
+            if index.put_batch(&keys, NOW).is_ok() {
+                end += 5;
+            } else {
+                failed += 1;
+                // Everything before is found although slots lead to what was not added.
+                disk.set_faults(FaultPlan::none());
+                check(&index, 0, end);
+            }
+            let state = index.state();
+            if end % 15 == 0 {
+                if index.sync().is_ok() {
+                    synced = Some((state, end));
+                } else {
+                    failed += 1;
+                }
+            }
+        }
+        let done = disk.counts().total() < call;
+        disk.set_faults(FaultPlan::none());
+        check(&index, 0, 45);
+        for access in [Access::Write, Access::Read] {
+            let Some((state, end)) = &synced else { continue };
+            let image = disk.power_failure(&mut random);
+            let again = KeyIndex::new(Arc::new(image), SLOTS, ENTRIES, access);
+            let restored = again.restore(&Known::UpTo(state.clone())).unwrap();
+            assert_eq!(restored, Restored::default());
+            check(&again, 0, *end);
+            put(&again, *end, 60, 4);
+            check(&again, 0, 60);
+        }
+        if done {
+            break;
+        }
+    }
+    assert!(failed > 40, "{failed}");
 }
 
 /// The keys of a golden record, in the order in which Java indexes them.

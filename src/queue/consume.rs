@@ -367,10 +367,6 @@ impl ConsumeQueue {
     pub(super) fn tail_bytes(&self) -> usize {
         self.tail.lock().entries.len() * ENTRY as usize
     }
-
-    pub(super) fn files(&self) -> &QueueFiles {
-        &self.files
-    }
 }
 
 impl fmt::Debug for ConsumeQueue {
