@@ -352,6 +352,7 @@ fn settle_queues(
             engine.queues.cut(queue.key(), queue.end())?;
         }
     }
+    engine.dispatcher.lock().forget_queue();
     let mut ends: Vec<(QueueKey, QueueOffset)> =
         engine.queues.list().iter().map(|q| (q.key().clone(), q.end())).collect();
     for (key, end) in &mut ends {

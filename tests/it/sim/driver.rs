@@ -303,6 +303,7 @@ impl World {
         let Err(error) = result else { return };
         self.tell(|| format!("  {what}: {error}"));
         let excused = self.faulty
+            || self.disk.is_halted()
             || self.tainted
             || self.model.poisoned.is_some()
             || self.setup.capacity.is_some();
