@@ -12,11 +12,13 @@ use super::model::{Committed, Draft, Model, Put};
 pub(crate) const GROUPS: [&str; 2] = ["billing", "shipping"];
 
 /// Checks a store that was just opened, and takes in what a crash left open.
-pub(crate) fn opened(store: &Store, model: &mut Model, rng: &mut Rng) {
+pub(crate) fn opened(store: &Store, model: &mut Model, rng: &mut Rng, index_whole: bool) {
     findings(store);
     log(store, model);
     queues(store, model, rng);
-    index(store, model, rng);
+    if index_whole {
+        index(store, model, rng);
+    }
     times(store, model, rng);
     offsets(store, model);
     model.poisoned = None;

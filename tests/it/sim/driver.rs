@@ -55,6 +55,8 @@ pub(crate) struct World {
     pub(crate) sync: bool,
     /// Errors may come from failing calls.
     pub(crate) faulty: bool,
+    /// No call failed while the store was opened, which may leave keys for the next open.
+    pub(crate) index_whole: bool,
     /// A writeback failed in the background: some sync will say so.
     pub(crate) tainted: bool,
     /// Pages of a failed sync may have been taken back.
@@ -92,6 +94,7 @@ impl World {
             tickets: Vec::new(),
             sync: false,
             faulty: false,
+            index_whole: true,
             tainted: false,
             lossy: false,
             next_id: 0,
@@ -131,6 +134,7 @@ impl World {
             self.disk.set_capacity(capacity);
             self.disk.set_faults(planned.plan);
             self.lossy = planned.reverts;
+            self.index_whole = !planned.fails && !self.tainted && capacity == 1 << 40;
             let options = self.setup.next_options(&mut self.rng);
             self.sync = options.flush == FlushMode::Sync;
             self.tell(|| format!("open {:?} {}", options.flush, planned.shown));
@@ -166,7 +170,7 @@ impl World {
         let store = self.store.take().unwrap();
         self.count_rows(&store);
         let before = self.model.puts.len();
-        check::opened(&store, &mut self.model, &mut self.rng);
+        check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
         self.counts.lost_unacknowledged += (before - self.model.puts.len().min(before)) as u64;
         self.store = Some(store);
         if self.rng.chance(1, 4) {
@@ -182,7 +186,7 @@ impl World {
                 "recovered already: {}",
                 store.recovery()
             );
-            check::opened(&store, &mut self.model, &mut self.rng);
+            check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
             self.store = Some(store);
         }
         self.traced = self.disk.counts().total();
@@ -374,7 +378,7 @@ impl World {
         self.open(true);
         let store = self.store.take().unwrap();
         assert!(store.recovery().was_clean, "closed but not clean: {}", store.recovery());
-        check::opened(&store, &mut self.model, &mut self.rng);
+        check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
         store.abandon();
     }
 }
