@@ -3,3 +3,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod basics;
+mod corruption;
+mod directory;
