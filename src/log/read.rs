@@ -140,11 +140,14 @@ impl CommitLog {
         }
     }
 
-    /// What lies at `at` up to the end of its segment or of what is visible, at least one byte.
+    /// What lies at `at` up to the end of its segment, of what is visible, or the next damage, at
+    /// least one byte.
     pub(crate) fn rest(&self, at: PhysicalOffset) -> Result<LogSlice> {
-        let end = PhysicalOffset::new(self.marks.visible().get());
+        let visible = PhysicalOffset::new(self.marks.visible().get());
         let segment_end = self.segments.find(at).map_or(at + 1, |segment| segment.end());
-        self.slice(at, segment_end.min(end).saturating_since(at).max(1))
+        let end = segment_end.min(visible);
+        let sound_end = self.damage_in(at, end).map_or(end, |hit| hit.start);
+        self.slice(at, sound_end.saturating_since(at).max(1))
     }
 
     /// The first damaged range that has a byte in `[start, end)`.

@@ -4,3 +4,5 @@
 
 mod basics;
 mod sim;
+mod corruption;
+mod directory;
