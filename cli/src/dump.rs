@@ -8,8 +8,7 @@ use std::{
 
 use serde::Serialize;
 use steadfast::{
-    ErrorKind, LogItem, Options, PhysicalOffset, QueueKey, QueueOffset, ReadLimit, RecordView,
-    Store, StoreTime,
+    ErrorKind, LogItem, Options, QueueKey, QueueOffset, ReadLimit, RecordView, Store, StoreTime,
 };
 
 use crate::{
@@ -115,9 +114,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
     let mut keys = Keys::new();
     let mut damaged = dump_log(&args.dir, &store, &mut out, &mut keys)?;
     let mut queues = store.queues();
-    queues.sort_by(|a, b| {
-        java_order(a.topic(), b.topic()).then(a.queue_id().cmp(&b.queue_id()))
-    });
+    queues.sort_by(|a, b| java_order(a.topic(), b.topic()).then(a.queue_id().cmp(&b.queue_id())));
     for queue in &queues {
         damaged |= dump_queue(&args.dir, &store, queue, &mut out)?;
     }
@@ -128,8 +125,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
 
 fn store_line(dir: &Path, store: &Store, options: &Options) -> Line<'static> {
     let progress = store.progress();
-    // Published is what was dispatched: the rest is not shown.
-    let end = store_end(store);
+    // Opened read-only, everything that is shown counts as durable.
+    let end = progress.durable;
     let queue_files = store.queues().into_iter().find_map(|queue| {
         let id = queue.queue_id().to_string();
         file_size(&dir.join("consumequeue").join(queue.topic()).join(id))
@@ -142,11 +139,6 @@ fn store_line(dir: &Path, store: &Store, options: &Options) -> Line<'static> {
         consume_queue_file_size: queue_files.unwrap_or(options.queue_file_bytes),
         dispatch_behind_bytes: end.saturating_since(progress.dispatched),
     }
-}
-
-/// The end of what a reader sees.
-fn store_end(store: &Store) -> PhysicalOffset {
-    store.progress().durable
 }
 
 /// The length of the first file in a directory that holds any bytes.
@@ -163,12 +155,7 @@ fn file_size(dir: &Path) -> Option<u64> {
 }
 
 /// Prints the log. Returns whether there is damage.
-fn dump_log(
-    dir: &Path,
-    store: &Store,
-    out: &mut Output,
-    keys: &mut Keys,
-) -> Result<bool, Failure> {
+fn dump_log(dir: &Path, store: &Store, out: &mut Output, keys: &mut Keys) -> Result<bool, Failure> {
     let mut at = store.progress().start;
     let mut damaged = false;
     while let Some((item, next)) = store.item_at(at)? {
@@ -270,7 +257,8 @@ fn dump_queue(
 fn last_record_end(store: &Store, queue: &QueueKey, end: QueueOffset) -> i64 {
     let last = end.get().checked_sub(1).map(QueueOffset::new);
     let items = last.and_then(|last| store.queue_items(queue, last, 1).ok());
-    let end = items.and_then(|items| items.first().map(|i| i.physical_offset.get() + u64::from(i.size)));
+    let end =
+        items.and_then(|items| items.first().map(|i| i.physical_offset.get() + u64::from(i.size)));
     end.map_or(-1, |end| end as i64)
 }
 

@@ -10,7 +10,8 @@ use std::{
 };
 
 use steadfast::{
-    ErrorKind, PhysicalOffset, QueueKey, QueueOffset, ReadLimit, Record, Store, StoreTime,
+    ErrorKind, KeyIndexing, PhysicalOffset, QueueKey, QueueOffset, ReadLimit, Record, Store,
+    StoreTime,
 };
 
 use crate::{
@@ -35,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TOPIC")]
     topic: String,
     /// Only this queue of it; else all, in the order of the log.
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
     queue: Option<i32>,
     /// Begin at this offset of the queue (of each queue, without --queue).
     #[arg(long, value_name = "OFFSET", conflicts_with = "since")]
@@ -72,7 +73,10 @@ const BATCH_BYTES: u64 = 4 << 20;
 const POLL: Duration = Duration::from_millis(20);
 
 pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
-    let store = opening::open_read_only(&args.dir, opening::options(&args.options))?;
+    let mut options = opening::options(&args.options);
+    // Nothing is looked up by key.
+    options.key_index = KeyIndexing::Off;
+    let store = opening::open_read_only(&args.dir, options)?;
     let mut reader = Reader { args, store, cursors: Vec::new(), printed: 0, damaged: false };
     let mut out = output::stdout();
     reader.take_in_queues()?;

@@ -102,7 +102,9 @@ impl<'a> Properties<'a> {
         let properties = view.properties();
         Self(
             properties
-                .map(|(name, value)| (String::from_utf8_lossy(name), String::from_utf8_lossy(value)))
+                .map(|(name, value)| {
+                    (String::from_utf8_lossy(name), String::from_utf8_lossy(value))
+                })
                 .collect(),
         )
     }

@@ -19,17 +19,21 @@ pub(crate) fn options(args: &OptionArgs) -> Options {
 
 /// Opens the store in `dir` for reading and writing, making it if there is none.
 pub(crate) fn open(dir: &Path, options: Options) -> Result<Store, Failure> {
-    finish(dir, options, StoreBuilder::open)
+    finish(dir, options, "", StoreBuilder::open)
 }
 
 /// Opens the store in `dir` for reading, beside whoever writes to it.
 pub(crate) fn open_read_only(dir: &Path, options: Options) -> Result<Store, Failure> {
-    finish(dir, options, StoreBuilder::open_read_only)
+    finish(dir, options, READ_ONLY, StoreBuilder::open_read_only)
 }
+
+/// What the report says was done was done in memory.
+const READ_ONLY: &str = " (opened read-only: nothing was changed on disk)";
 
 fn finish(
     dir: &Path,
     options: Options,
+    how: &str,
     open: impl FnOnce(StoreBuilder) -> steadfast::Result<Store>,
 ) -> Result<Store, Failure> {
     let progress = Progress::new();
@@ -42,7 +46,7 @@ fn finish(
     let store = opened.map_err(|error| named(dir, Failure::opening(&error)))?;
     let report = store.recovery();
     if !report.findings.is_empty() {
-        eprintln!("steadfast: {}: {report}", dir.display());
+        eprintln!("steadfast: {}{how}: {report}", dir.display());
     }
     Ok(store)
 }
@@ -81,7 +85,8 @@ impl Progress {
         }
         let Ok(mut bar) = self.0.bar.lock() else { return };
         let bar = bar.get_or_insert_with(|| {
-            let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
+            let style =
+                ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
             let bar = ProgressBar::new(total);
             style.map_or(bar.clone(), |style| bar.with_style(style))
         });

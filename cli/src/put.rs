@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TOPIC")]
     topic: String,
     /// The queue of the topic.
-    #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
     queue: i32,
     /// The tag of all messages, by which consumers choose.
     #[arg(long, value_name = "TAG")]
@@ -143,7 +143,8 @@ fn append(
         if used == 0 {
             return Ok(());
         }
-        let messages: Vec<_> = lines[..used].iter().map(|body| message(args, queue, body)).collect();
+        let messages: Vec<_> =
+            lines[..used].iter().map(|body| message(args, queue, body)).collect();
         let sent = match append_patiently(store, &messages) {
             Ok(ticket) => Sent::Ticket(ticket),
             Err(e) if matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge) => {
