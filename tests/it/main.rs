@@ -3,6 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod basics;
-mod sim;
 mod corruption;
 mod directory;
+mod sim;
