@@ -71,12 +71,11 @@ impl Engine {
     }
 
     pub(crate) fn append(&self, message: &Message<'_>) -> Result<Ticket> {
-        let plan = self.plan(message)?;
+        let now = self.clock.now();
+        let plan = self.plan(message, now)?;
+        let plans = std::slice::from_ref(&plan);
         let mut first = None;
-        let end =
-            self.log.append(std::slice::from_ref(&plan), self.in_hand(message.wait), |p| {
-                first = Some(p);
-            })?;
+        let end = self.log.append(plans, now, self.in_hand(message.wait), |p| first = Some(p))?;
         self.ticket(end.get(), message.wait, first.expect(NO_PLACEMENT), Vec::new())
     }
 
