@@ -177,9 +177,11 @@ impl Model {
             let end = start - start % self.segment_bytes + self.segment_bytes;
             let from = self.puts.partition_point(|put| put.at < start);
             let to = self.puts.partition_point(|put| put.at < end);
+            // The clock steps back, so the first record of the segment and of the next one decide.
+            let is_young = |put: &Put| put.time > now.saturating_sub(reserved);
+            let ends = [self.puts[from..to].first(), self.puts.get(to)];
+            let young = ends.into_iter().flatten().any(is_young);
             // The last segment stays.
-            let young =
-                self.puts[from..to].iter().any(|put| put.time > now.saturating_sub(reserved));
             if young || end > written {
                 return start;
             }
