@@ -133,7 +133,7 @@ impl World {
         for attempt in 0.. {
             let planned = match quiet || attempt > 4 {
                 true => faults::Planned::default(),
-                false => faults::draw(&mut self.rng, &self.disk, 100),
+                false => self.draw_faults(100),
             };
             let unlimited = quiet || attempt > 4 || self.rng.chance(1, 2);
             let capacity = self.setup.capacity.filter(|_| !unlimited).unwrap_or(1 << 40);
@@ -172,6 +172,14 @@ impl World {
             }
             self.die(halted);
         }
+    }
+
+    fn draw_faults(&mut self, calls: u64) -> faults::Planned {
+        // A write that stops in the middle leaves what only a checksum of all of it can tell from
+        // a sound record.
+        let only_halts =
+            self.unchecked || self.setup.options.record_checksum == RecordChecksum::Off;
+        faults::draw(&mut self.rng, &self.disk, calls, only_halts)
     }
 
     /// Looks at everything; sometimes opens once more, which must change nothing.
@@ -218,7 +226,8 @@ impl World {
 
     /// Uses the store for a while, then ends it one way or another.
     fn session(&mut self) {
-        let planned = faults::draw(&mut self.rng, &self.disk, 150);
+        let calls = *self.rng.pick(&[20, 60, 150]);
+        let planned = self.draw_faults(calls);
         self.tell(|| format!("session {}", planned.shown));
         self.disk.set_faults(planned.plan);
         self.faulty = planned.fails;
