@@ -89,12 +89,7 @@ impl Dispatcher {
             marks.dispatched.advance(hit.end.min(to).get());
             return Ok(1);
         }
-        let until = targets.log.damage_in(from, to).map_or(to, |hit| hit.start);
-        let mut slice = targets.log.rest(from)?;
-        let len = slice.bytes().len() as u64;
-        if until.saturating_since(from) < len {
-            slice = targets.log.slice(from, until - from)?;
-        }
+        let slice = targets.log.rest(from)?;
         let (records, end) = self.dispatch(targets, &slice, from)?;
         if targets.queues.buffered_bytes() > BUFFER_BYTES && targets.queues.write_out().is_err() {
             // The entries are still in memory and readable; the checkpoint will not pass them.

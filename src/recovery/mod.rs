@@ -204,7 +204,17 @@ pub(crate) fn examine(
     let scan = scan::scan(&extent, from, clean_end, &rule, progress)?;
     report.checked_from = from;
     report.records_checked = scan.stretches.iter().map(|s| s.records).sum();
+    let missing = missing_below(&extent, from);
+    for gap in &missing {
+        report.findings.push(Finding::Damage {
+            start: gap.start,
+            end: gap.end,
+            reason: "the segment is missing".into(),
+            row: table::Row::DurableDamage.label(),
+        });
+    }
     let mut log = decide(&scan, inspected.provenance, start, report);
+    log.damage.splice(..0, missing);
     if log.end < inspected.durable_end {
         return Err(shorter(log.end, inspected.durable_end));
     }
@@ -217,6 +227,15 @@ pub(crate) fn examine(
         refuse(&log)?;
     }
     Ok(log)
+}
+
+/// Segments that are not there, below where walking begins.
+fn missing_below(extent: &Extent<'_>, from: PhysicalOffset) -> Vec<DamagedRange> {
+    let pairs = extent.bases.iter().zip(extent.bases.iter().skip(1));
+    let gaps = pairs
+        .map(|(base, next)| DamagedRange { start: *base + extent.segment_bytes, end: *next })
+        .take_while(|gap| gap.end <= from);
+    gaps.filter(|gap| gap.start < gap.end).collect()
 }
 
 /// Goes through the holes of the scan in order and does what the table says for each.
@@ -305,15 +324,17 @@ fn refuse(log: &RecoveredLog) -> Result<()> {
 
 /// The position at or a little before `from` from which walking can begin: a record begins there.
 fn look_back(disk: &dyn Disk, extent: &Extent<'_>, from: PhysicalOffset) -> Result<PhysicalOffset> {
-    let holds = extent.bases.partition_point(|base| *base < from);
-    let Some(base) = holds.checked_sub(1).and_then(|i| extent.bases.get(i)).copied() else {
+    let target = PhysicalOffset::new(from.get().saturating_sub(LOOK_BACK));
+    let near = extent.bases.partition_point(|base| *base < target);
+    if let Some(base) = extent.bases.get(near).filter(|base| **base <= from) {
+        return Ok(*base);
+    }
+    // One large segment around all of it: its frames say where records begin.
+    let Some(base) = near.checked_sub(1).and_then(|i| extent.bases.get(i)).copied() else {
         return Ok(from);
     };
     if from > base + extent.segment_bytes {
         return Ok(from);
-    }
-    if from - base <= LOOK_BACK {
-        return Ok(base);
     }
     let mut found = from;
     frames::newest_first(disk, base, extent.segment_bytes, |frame| {

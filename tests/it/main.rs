@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod basics;
+mod corruption;
+mod directory;
 mod sim;
