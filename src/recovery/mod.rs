@@ -394,6 +394,7 @@ pub(crate) fn apply(
     if inspected.clean {
         return Ok(());
     }
+    cut::zero_again(&extent.up_to(log.end), log.end)?;
     let from = match inspected.provenance {
         Provenance::Ours { durable_end } => durable_end,
         // What another program wrote is taken as it is, but for its newest part, which may never
