@@ -279,7 +279,8 @@ impl CommitLog {
             }
             Err(error) => {
                 self.marks.fail("writing", &error);
-                Err(error)
+                // Not the error itself: this is no full disk that a later try may find emptier.
+                self.marks.durable.check_open()
             }
         }
     }

@@ -68,7 +68,7 @@ struct Cut {
 /// Looks at the directory's own files and finds out who wrote last. Touches nothing.
 pub(crate) fn inspect(disk: &dyn Disk) -> Result<Inspected> {
     files::refuse_unread(disk)?;
-    let files = files::list_log(disk)?;
+    let mut files = files::list_log(disk)?;
     let checkpoint = checkpoint::newest(disk)?;
     let mut durable_end = PhysicalOffset::ZERO;
     if let Some(checkpoint) = &checkpoint {
@@ -89,6 +89,9 @@ pub(crate) fn inspect(disk: &dyn Disk) -> Result<Inspected> {
         None => Provenance::Ours { durable_end },
     };
     let clean = clean && foreign.is_none();
+    if let Some(checkpoint) = checkpoint.as_ref().filter(|_| foreign.is_none()) {
+        files.retire(checkpoint.log_start);
+    }
     Ok(Inspected { files, checkpoint, provenance, foreign, clean, durable_end })
 }
 
@@ -385,6 +388,7 @@ pub(crate) fn apply(
     if let Some(path) = &files.empty_last {
         disk.remove(path).map_err(failed("remove", path))?;
     }
+    cut::remove(&**disk, &files.retired)?;
     let Some(segment_bytes) = files.segment_bytes else { return Ok(()) };
     let extent = Extent { disk: &**disk, bases: &files.bases, segment_bytes };
     if inspected.foreign.is_some() {
@@ -400,6 +404,7 @@ pub(crate) fn apply(
     if inspected.clean {
         return Ok(());
     }
+    cut::zero_again(&extent.up_to(log.end), log.end)?;
     let from = match inspected.provenance {
         Provenance::Ours { durable_end } => durable_end,
         // What another program wrote is taken as it is, but for its newest part, which may never
