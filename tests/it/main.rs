@@ -4,4 +4,6 @@
 
 mod basics;
 mod corruption;
+mod derived_files;
 mod directory;
+mod foreign_files;
