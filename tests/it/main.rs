@@ -6,4 +6,5 @@ mod basics;
 mod corruption;
 mod derived_files;
 mod directory;
+mod disk_full;
 mod foreign_files;
