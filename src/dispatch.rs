@@ -70,6 +70,12 @@ impl Dispatcher {
         }
     }
 
+    /// To be called when queues were replaced in their table: the one that is remembered here may
+    /// not be in it any more, and what is put there would be seen by nobody.
+    pub(crate) fn forget_queue(&mut self) {
+        self.last = None;
+    }
+
     /// Dispatches what is visible and not dispatched yet, at most a few thousand records. Returns
     /// how many; 0 means there is nothing to do.
     pub(crate) fn step(&mut self, targets: Targets<'_>) -> Result<usize> {

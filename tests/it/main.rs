@@ -8,3 +8,5 @@ mod derived_files;
 mod directory;
 mod disk_full;
 mod foreign_files;
+mod many_queues;
+mod sim;

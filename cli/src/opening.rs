@@ -1,0 +1,106 @@
+//! Opening a store the way every command does: serving what is sound, saying what was found.
+
+use std::{
+    io::IsTerminal,
+    path::Path,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use steadfast::{OnDamage, Options, Store, StoreBuilder};
+
+use crate::{exit::Failure, options::OptionArgs};
+
+/// The options a command opens with: what was given, and damage does not keep the rest away.
+pub(crate) fn options(args: &OptionArgs) -> Options {
+    args.apply(Options::default().on_damage(OnDamage::Serve))
+}
+
+/// Opens the store in `dir` for reading and writing, making it if there is none.
+pub(crate) fn open(dir: &Path, options: Options) -> Result<Store, Failure> {
+    finish(dir, options, "", StoreBuilder::open)
+}
+
+/// Opens the store in `dir` for reading, beside whoever writes to it.
+pub(crate) fn open_read_only(dir: &Path, options: Options) -> Result<Store, Failure> {
+    finish(dir, options, READ_ONLY, StoreBuilder::open_read_only)
+}
+
+/// What the report says was done was done in memory.
+const READ_ONLY: &str = " (opened read-only: nothing was changed on disk)";
+
+fn finish(
+    dir: &Path,
+    options: Options,
+    how: &str,
+    open: impl FnOnce(StoreBuilder) -> steadfast::Result<Store>,
+) -> Result<Store, Failure> {
+    let progress = Progress::new();
+    let shown = progress.clone();
+    let builder = Store::builder(dir)
+        .options(options)
+        .on_progress(move |what, at, total| shown.show(what, at, total));
+    let opened = open(builder);
+    progress.clear();
+    let store = opened.map_err(|error| named(dir, Failure::opening(&error)))?;
+    let report = store.recovery();
+    if !report.findings.is_empty() {
+        eprintln!("steadfast: {}{how}: {report}", dir.display());
+    }
+    Ok(store)
+}
+
+/// The failure with the directory it happened in.
+pub(crate) fn named(dir: &Path, failure: Failure) -> Failure {
+    let name = |text| format!("{}: {text}", dir.display());
+    match failure {
+        Failure::OutputClosed => Failure::OutputClosed,
+        Failure::Refused(text) => Failure::Refused(name(text)),
+        Failure::Usage(text) => Failure::Usage(name(text)),
+        Failure::Blocked(text) => Failure::Blocked(name(text)),
+    }
+}
+
+/// A bar on stderr for work of more than a second, only on a terminal.
+#[derive(Clone)]
+pub(crate) struct Progress(std::sync::Arc<Inner>);
+
+struct Inner {
+    started: Instant,
+    shown: bool,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        let shown = std::io::stderr().is_terminal();
+        Self(Inner { started: Instant::now(), shown, bar: Mutex::default() }.into())
+    }
+
+    /// `what` is going on and is at `at` of `total` bytes.
+    pub(crate) fn show(&self, what: &str, at: u64, total: u64) {
+        if !self.0.shown || self.0.started.elapsed() < Duration::from_secs(1) {
+            return;
+        }
+        let Ok(mut bar) = self.0.bar.lock() else { return };
+        let bar = bar.get_or_insert_with(|| {
+            let style =
+                ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
+            let bar = ProgressBar::new(total);
+            style.map_or(bar.clone(), |style| bar.with_style(style))
+        });
+        bar.set_length(total);
+        bar.set_message(what.to_owned());
+        bar.set_position(at);
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn clear(&self) {
+        if let Ok(mut bar) = self.0.bar.lock()
+            && let Some(bar) = bar.take()
+        {
+            bar.finish_and_clear();
+        }
+    }
+}
