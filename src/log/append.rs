@@ -178,8 +178,8 @@ impl AppendState {
 
 impl CommitLog {
     /// Appends `plans` as one contiguous group that becomes visible at once and never straddles
-    /// segments. Calls `placed` for each in order, under the append lock, and returns the end of the
-    /// group. `in_hand`: return only once the operating system has the bytes.
+    /// segments. Calls `placed` for each in order, under the append lock, and returns the end of
+    /// the group. `in_hand`: return only once the operating system has the bytes.
     ///
     /// # Errors
     ///
