@@ -204,6 +204,7 @@ impl ConsumerOffsets {
     }
 
     /// Whether something changed since the last save.
+    #[cfg(test)]
     pub(crate) fn is_dirty(&self) -> bool {
         let state = self.state.lock();
         state.generation != state.saved

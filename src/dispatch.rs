@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     clock::Clock,
-    error::Result,
+    error::{ErrorKind, Result},
     format::{
         entry::{DelayLevels, QueueEntry},
         frame::ChecksumRule,
@@ -16,7 +16,7 @@ use crate::{
     index::{IndexKey, KeyIndex},
     log::{CommitLog, read::LogSlice},
     name::QueueKey,
-    offset::{PhysicalOffset, QueueOffset},
+    offset::PhysicalOffset,
     queue::{ConsumeQueue, Put, QueueTable},
 };
 
@@ -46,6 +46,8 @@ pub(crate) struct Dispatcher {
     pub(crate) counts: DispatchCounts,
     /// The queue that was written last: records of one queue often come in runs.
     last: Option<Arc<ConsumeQueue>>,
+    /// Keys could not be put, so none are any more.
+    pub(crate) index_behind: bool,
     levels: DelayLevels,
 }
 
@@ -60,7 +62,12 @@ pub(crate) struct Targets<'a> {
 
 impl Dispatcher {
     pub(crate) fn new() -> Self {
-        Self { counts: DispatchCounts::default(), last: None, levels: DelayLevels::default() }
+        Self {
+            counts: DispatchCounts::default(),
+            last: None,
+            index_behind: false,
+            levels: DelayLevels::default(),
+        }
     }
 
     /// Dispatches what is visible and not dispatched yet, at most a few thousand records. Returns
@@ -130,9 +137,11 @@ impl Dispatcher {
         }
         if let Some(index) = targets.index
             && !keys.is_empty()
+            && !self.index_behind
             && index.put_batch(&keys, targets.clock.now()).is_err()
         {
-            self.counts.deferred += 1;
+            // Everything else goes on; the next open puts the keys from here on again.
+            self.index_behind = true;
         }
         Ok((records, from + at as u64))
     }
@@ -158,10 +167,13 @@ impl Dispatcher {
         };
         debug_assert_eq!(view.physical_offset(), offset);
         let entry = QueueEntry::of(view, &self.levels);
-        match queue.put(QueueOffset::new(view.queue_offset().get()), entry)? {
-            Put::Appended | Put::Duplicate => {}
-            Put::Gap { missing } => self.counts.gaps += missing,
-            Put::Conflict => self.counts.conflicts += 1,
+        match queue.put(view.queue_offset(), entry) {
+            Ok(Put::Appended | Put::Duplicate) => {}
+            Ok(Put::Gap { missing }) => self.counts.gaps += missing,
+            Ok(Put::Conflict) => self.counts.conflicts += 1,
+            // A queue offset that no queue can have: written by another program, or rotten.
+            Err(e) if e.kind() == ErrorKind::InvalidInput => self.counts.unplaced += 1,
+            Err(e) => return Err(e),
         }
         self.last = Some(queue);
         Ok(())

@@ -17,7 +17,7 @@ use crate::{
 const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// Each queue is written in each snapshot: with many of them, snapshots come less often.
 const CHECKPOINT_BYTES_PER_QUEUE: u64 = 1024;
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
 /// Segments removed per pass, so that a pass is never long.
 const REMOVE_AT_ONCE: usize = 10;
@@ -32,6 +32,8 @@ pub(crate) struct Keeper {
     retention_at: Duration,
     /// Taken, and waiting for the log to be durable that far.
     taken: Option<Taken>,
+    /// What retention did since the store was opened.
+    pub(crate) removed: Removed,
     /// Why the store is not as it should be, though it goes on.
     pub(crate) degraded: Option<Error>,
 }
@@ -45,9 +47,21 @@ impl Keeper {
             offsets_at: now,
             retention_at: now,
             taken: None,
+            removed: Removed::default(),
             degraded: None,
         }
     }
+}
+
+/// What retention removed since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Removed {
+    /// Segments of the log.
+    pub segments: u64,
+    /// Messages that some consumer group had not consumed yet, counted once per group furthest
+    /// behind. Anything but 0 means that the reserved time is shorter than consumers are slow.
+    pub unconsumed: u64,
 }
 
 /// The ends of queues and index as of one position of the log.
@@ -107,8 +121,8 @@ impl Engine {
         let since = self.log.marks().dispatched.get()
             - keeper.last.snapshot.map_or(0, |s| s.at.get()).min(self.log.marks().dispatched.get());
         let worth = CHECKPOINT_BYTES.max(self.queues.len() as u64 * CHECKPOINT_BYTES_PER_QUEUE);
-        since >= worth
-            || since > 0 && now.saturating_sub(keeper.checkpoint_at) >= CHECKPOINT_INTERVAL
+        let interval = CHECKPOINT_INTERVAL * (1 + self.queues.len() as u32 / 1000);
+        since >= worth || since > 0 && now.saturating_sub(keeper.checkpoint_at) >= interval
     }
 
     /// Makes log, queues and index durable up to the present end, and says so.
@@ -143,9 +157,7 @@ impl Engine {
         let Taken { at, queues, index } = taken;
         assert!(at.get() <= self.log.marks().durable.get(), "a checkpoint past the durable log");
         self.queues.sync()?;
-        if let Some(index) = &self.index {
-            index.sync()?;
-        }
+        let (index, index_behind) = self.sync_index(keeper, index);
         let snapshot = snapshot::write(&*self.disk, keeper.last.sequence + 1, at, &queues)?;
         let durable_end = PhysicalOffset::new(self.log.marks().durable.get());
         let checkpoint = Checkpoint {
@@ -157,11 +169,24 @@ impl Engine {
             record_crc: self.options.record_checksum == RecordChecksum::On,
             snapshot: Some(snapshot),
             index,
+            index_behind,
             java: [0; JAVA_CHECKPOINT_BYTES],
         };
         keeper.last = writable.checkpoints.write(checkpoint)?;
         snapshot::remove_others(&*self.disk, Some(snapshot.sequence));
         Ok(())
+    }
+
+    /// Makes the index durable. Where that fails it stays as the last checkpoint says, and the next
+    /// open puts the keys behind that again: the index is a help, not a reason to stop.
+    fn sync_index(&self, keeper: &Keeper, taken: Option<IndexState>) -> (Option<IndexState>, bool) {
+        let Some(index) = &self.index else { return (None, false) };
+        let behind = self.dispatcher.lock().index_behind;
+        if !behind && index.sync().is_ok() {
+            return (taken, false);
+        }
+        self.dispatcher.lock().index_behind = true;
+        (keeper.last.index.clone(), true)
     }
 
     /// Saves the consumer offsets. What they count is made durable first: a saved offset never
@@ -233,7 +258,15 @@ impl Engine {
         let dir = FilePath::new(crate::log::segment::LOG_DIR);
         self.disk.sync_dir(&dir).map_err(failed("sync the directory", &dir))?;
         let start = self.log.start();
+        let queues = self.queues.list();
+        let mins: Vec<_> = queues.iter().map(|queue| queue.min()).collect();
         self.queues.remove_before(start)?;
+        keeper.removed.segments += count as u64;
+        for (queue, min) in queues.iter().zip(mins) {
+            if let Some(behind) = self.consumers.lowest(queue.key()) {
+                keeper.removed.unconsumed += queue.min().saturating_since(behind.max(min));
+            }
+        }
         if let Some(index) = &self.index {
             index.remove_before(start)?;
         }

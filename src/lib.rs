@@ -1,8 +1,10 @@
 //! A message log that keeps every message it acknowledged.
 
+mod builder;
 mod checkpoint;
 mod clock;
 mod consumer;
+mod consumers;
 pub mod disk;
 mod dispatch;
 mod engine;
@@ -26,22 +28,26 @@ mod store;
 mod ticket;
 mod watermark;
 
+pub use builder::StoreBuilder;
 #[cfg(feature = "sim")]
 pub use clock::ManualClock;
 pub use clock::{Clock, SystemClock};
+pub use consumers::Consumers;
 pub use error::{Error, ErrorKind, Result};
 pub use format::view::RecordView;
+pub use keeper::Removed;
 pub use message::{Message, Placement, PutStatus};
-pub use name::{Group, QueueKey};
+pub use name::{Group, QueueKey, TOPIC_MAX_BYTES};
 pub use offset::{PhysicalOffset, QueueOffset, StoreTime};
 pub use options::{
-    FlushMode, ForcedCleaning, KeyIndexing, OnDamage, Options, RecordChecksum, Retention,
+    DEFAULT_QUEUE_FILE_BYTES, DEFAULT_SEGMENT_BYTES, FlushMode, ForcedCleaning, KeyIndexing,
+    OnDamage, Options, RecordChecksum, Retention,
 };
 pub use read::{Batch, LogItem, QueueItem, ReadLimit, Record};
 pub use recovery::report::{Finding, RecoveryReport};
 #[cfg(feature = "sim")]
 pub use store::Step;
-pub use store::{Arrival, Consumers, Progress, Store, StoreBuilder};
+pub use store::{Arrival, Progress, Store};
 pub use ticket::{Receipt, Ticket};
 
 /// Formats and single parts of the engine, for benches, fuzz targets and tools. No promise of

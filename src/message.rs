@@ -16,13 +16,11 @@ pub(crate) const NAME_VALUE_SEPARATOR: u8 = 1;
 /// Ends a property.
 pub(crate) const PROPERTY_SEPARATOR: u8 = 2;
 /// Property with the tag.
-pub const PROPERTY_TAGS: &str = "TAGS";
+pub(crate) const PROPERTY_TAGS: &str = "TAGS";
 /// Property with the keys, separated by spaces.
-pub const PROPERTY_KEYS: &str = "KEYS";
+pub(crate) const PROPERTY_KEYS: &str = "KEYS";
 /// Property with the producer's unique id of the message.
-pub const PROPERTY_UNIQUE_KEY: &str = "UNIQ_KEY";
-/// Property with the whole record's checksum; the store writes it itself.
-pub const PROPERTY_RECORD_CRC: &str = "__CRC32#";
+pub(crate) const PROPERTY_UNIQUE_KEY: &str = "UNIQ_KEY";
 
 /// One message on its way into the store. Borrows its body.
 ///

@@ -235,8 +235,13 @@ fn restore_index(
         Some(checkpoint) if checkpoint.snapshot.is_some() => Known::UpTo(checkpoint.index.clone()),
         _ => Known::Nothing,
     };
-    let restored = index.restore(&known)?;
+    let mut restored = index.restore(&known)?;
     derived.notes.extend(restored.problems);
+    if trusted.is_some_and(|checkpoint| checkpoint.index_behind) {
+        let state = trusted.and_then(|checkpoint| checkpoint.index.as_ref());
+        let end = state.map_or(log_start, |state| state.end);
+        restored.rebuild_from = Some(restored.rebuild_from.map_or(end, |from| from.min(end)));
+    }
     if known != Known::Nothing
         && let Some(from) = restored.rebuild_from
     {
@@ -261,7 +266,6 @@ fn assemble(
         limits: RecordLimits { max_message_bytes: options.max_message_bytes, segment_bytes },
         segment_bytes,
         append_path,
-        flush: options.flush,
         checksum: options.record_checksum,
         max_unflushed_bytes: options.max_unflushed_bytes,
         append_timeout: options.append_timeout,
@@ -380,6 +384,7 @@ fn take_over(
         record_crc: engine.options.record_checksum == RecordChecksum::On,
         snapshot: kept.as_ref().and_then(|c| c.snapshot),
         index: kept.as_ref().and_then(|c| c.index.clone()),
+        index_behind: kept.as_ref().is_some_and(|c| c.index_behind),
         java: [0; JAVA_CHECKPOINT_BYTES],
     })?;
     write_java_files(&*disk)?;

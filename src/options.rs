@@ -201,7 +201,7 @@ impl Options {
             return bad("segment_bytes", self.segment_bytes, "4096 to 2147483647 bytes");
         }
         let queue = self.queue_file_bytes;
-        if queue % 20 != 0 || !(20..=i32::MAX as u64).contains(&queue) {
+        if !queue.is_multiple_of(20) || !(20..=i32::MAX as u64).contains(&queue) {
             return bad("queue_file_bytes", queue, "a multiple of 20 up to 2147483640 bytes");
         }
         if self.index_slots == 0 || self.index_slots > 1 << 28 {

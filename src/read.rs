@@ -11,7 +11,7 @@ use crate::{
         hash::java_hash,
         view::RecordView,
     },
-    log::read::{LogSlice, damaged},
+    log::read::{LogSlice, Place, Window, damaged},
     name::QueueKey,
     offset::{PhysicalOffset, QueueOffset, StoreTime},
     queue::first_at_or_after,
@@ -70,7 +70,8 @@ impl fmt::Debug for Record {
 /// Records of one queue, in order, straight from the mapped log.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    records: Vec<Record>,
+    window: Window,
+    places: Vec<Place>,
     next: QueueOffset,
     min: QueueOffset,
     end: QueueOffset,
@@ -79,22 +80,25 @@ pub struct Batch {
 impl Batch {
     /// The records' fields.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = RecordView<'_>> {
-        self.records.iter().map(Record::view)
+        self.places.iter().map(|place| {
+            // Checked when the batch was made, and published bytes never change.
+            RecordView::parse(self.window.bytes(*place)).expect("a checked record stays sound")
+        })
     }
 
     /// The records themselves, to keep.
     pub fn into_records(self) -> Vec<Record> {
-        self.records
+        self.places.iter().map(|place| Record { slice: self.window.slice(*place) }).collect()
     }
 
     /// Number of records.
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.places.len()
     }
 
     /// Whether there are none: the queue has nothing (that passes the filter) at the offset yet.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.places.is_empty()
     }
 
     /// Where to read on. Also moves past records that a filter left out.
@@ -113,7 +117,7 @@ impl Batch {
     }
 }
 
-/// An item of the log, as [`Store::scan_log`](crate::Store::scan_log) meets it.
+/// An item of the log, as [`Store::item_at`](crate::Store::item_at) finds it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum LogItem {
@@ -170,82 +174,87 @@ impl Engine {
         }
         let hashes: Option<Vec<i64>> =
             tags.map(|tags| tags.iter().map(|t| i64::from(java_hash(t))).collect());
-        let mut batch = Batch { records: Vec::new(), next: from, min, end };
-        let mut entries = Vec::with_capacity(CHUNK);
-        let mut bytes = 0;
-        'full: while batch.records.len() < limit.records && batch.next < end {
-            let want = (limit.records - batch.records.len()).min(CHUNK);
+        let window = self.log.window();
+        let mut batch = Batch { window, places: Vec::new(), next: from, min, end };
+        let mut entries = Vec::with_capacity(CHUNK.min(limit.records));
+        let mut room = limit.bytes;
+        while batch.places.len() < limit.records && batch.next < end {
+            let want = (limit.records - batch.places.len()).min(CHUNK);
             entries.clear();
             queue.read(batch.next, want, &mut entries)?;
-            if entries.is_empty() {
-                break;
-            }
-            batch.records.reserve(entries.len());
-            for entry in &entries {
+            batch.places.reserve(entries.len());
+            for (number, entry) in entries.iter().enumerate() {
+                if let Some(later) = entries.get(number + 2) {
+                    batch.window.prefetch(later.physical_offset);
+                }
                 let skip = hashes.as_ref().is_some_and(|h| !h.contains(&entry.tags_code));
                 if !skip {
-                    let record = match self.record_of(key, batch.next, entry) {
-                        Ok(record) => record,
+                    let first = batch.places.is_empty();
+                    match self.take(&mut batch, key, entry, tags, room) {
+                        Ok(Taken::Record) => room = room.saturating_sub(entry.size.into()),
+                        Ok(Taken::OtherTag) => {}
+                        Ok(Taken::NoRoom) => return Ok(batch),
                         // What is sound before the damage is handed out first.
-                        Err(_) if !batch.records.is_empty() => break 'full,
+                        Err(_) if !first => return Ok(batch),
                         Err(error) => return Err(error),
-                    };
-                    let size = u64::from(entry.size);
-                    if !batch.records.is_empty() && bytes + size > limit.bytes {
-                        break 'full;
-                    }
-                    // Equal hashes are not equal tags.
-                    let wanted = tags.is_none_or(|tags| {
-                        record.view().tag().is_some_and(|tag| tags.contains(&tag))
-                    });
-                    if wanted {
-                        bytes += size;
-                        batch.records.push(record);
                     }
                 }
                 batch.next = batch.next.next();
+            }
+            if entries.is_empty() {
+                break;
             }
         }
         Ok(batch)
     }
 
-    /// The record a queue entry points at, checked: sound, and the one that belongs there.
-    fn record_of(&self, key: &QueueKey, at: QueueOffset, entry: &QueueEntry) -> Result<Record> {
+    /// Adds the record that `entry` points at, if it is sound, the one that belongs there, has one
+    /// of `tags`, and fits.
+    fn take(
+        &self,
+        batch: &mut Batch,
+        key: &QueueKey,
+        entry: &QueueEntry,
+        tags: Option<&[&str]>,
+        room: u64,
+    ) -> Result<Taken> {
+        let offset = batch.next;
         if entry.is_filler() {
-            return Err(damaged(
-                self.log.start(),
-                0,
-                &format!("the record of this queue position is lost queue={key} offset={at}"),
-            ));
+            let why =
+                format!("the record of this queue position is lost queue={key} offset={offset}");
+            return Err(damaged(self.log.start(), 0, &why));
         }
-        let size = u64::from(entry.size);
-        let record = self.checked(entry.physical_offset, size)?;
-        let view = record.view();
-        if !key.is(view.topic(), view.queue_id()) || view.queue_offset() != at {
-            let text = format!(
-                "the queue entry points at another queue's record queue={key} queue_offset={at}"
+        let at = entry.physical_offset;
+        let place = batch.window.locate(&self.log, at, entry.size)?;
+        let view = checked(batch.window.bytes(place), at, entry.size)?;
+        if !key.is(view.topic(), view.queue_id()) || view.queue_offset() != offset {
+            let why = format!(
+                "the queue entry points at another queue's record queue={key} offset={offset}"
             );
-            return Err(damaged(entry.physical_offset, size, &text));
+            return Err(damaged(at, entry.size.into(), &why));
         }
-        Ok(record)
+        // Equal hashes are not equal tags.
+        if tags.is_some_and(|tags| !view.tag().is_some_and(|tag| tags.contains(&tag))) {
+            return Ok(Taken::OtherTag);
+        }
+        if !batch.places.is_empty() && u64::from(entry.size) > room {
+            return Ok(Taken::NoRoom);
+        }
+        batch.places.push(place);
+        Ok(Taken::Record)
     }
 
     /// The record of `size` bytes at `at`, with its checksums verified.
-    fn checked(&self, at: PhysicalOffset, size: u64) -> Result<Record> {
-        let slice = self.log.slice(at, size)?;
-        let view =
-            RecordView::parse(slice.bytes()).map_err(|why| damaged(at, size, &why.to_string()))?;
-        if view.physical_offset() != at || u64::from(view.size()) != size {
-            return Err(damaged(at, size, "the record is not the one that was written there"));
-        }
-        view.verify().map_err(|why| damaged(at, size, &why.to_string()))?;
+    fn record(&self, at: PhysicalOffset, size: u32) -> Result<Record> {
+        let slice = self.log.slice(at, size.into())?;
+        checked(slice.bytes(), at, size)?;
         Ok(Record { slice })
     }
 
     pub(crate) fn record_at(&self, at: PhysicalOffset) -> Result<Record> {
         let head = self.log.slice(at, 8)?;
         let size = head.bytes().first_chunk::<4>().map_or(0, |size| u32::from_be_bytes(*size));
-        self.checked(at, u64::from(size.max(8)))
+        self.record(at, size.max(8))
     }
 
     pub(crate) fn offset_by_time(&self, key: &QueueKey, time: StoreTime) -> Result<QueueOffset> {
@@ -254,8 +263,8 @@ impl Engine {
             if entry.is_filler() || entry.physical_offset < self.log.start() {
                 return Ok(None);
             }
-            let size = u64::from(entry.size);
-            Ok(self.checked(entry.physical_offset, size).ok().map(|r| r.view().store_time()))
+            let record = self.record(entry.physical_offset, entry.size);
+            Ok(record.ok().map(|record| record.view().store_time()))
         })
     }
 
@@ -359,6 +368,24 @@ impl Engine {
             .next()
             .unwrap_or_else(|| "recovery found it damaged".into())
     }
+}
+
+/// The record that `bytes` are, if they are the one of `size` bytes that was written at `at`.
+fn checked(bytes: &[u8], at: PhysicalOffset, size: u32) -> Result<RecordView<'_>> {
+    let bad = |why: &dyn fmt::Display| damaged(at, size.into(), &why.to_string());
+    let view = RecordView::parse(bytes).map_err(|why| bad(&why))?;
+    if view.physical_offset() != at || view.size() != size {
+        return Err(bad(&"the record is not the one that was written there"));
+    }
+    view.verify().map_err(|why| bad(&why))?;
+    Ok(view)
+}
+
+/// What became of a queue entry that was read.
+enum Taken {
+    Record,
+    OtherTag,
+    NoRoom,
 }
 
 pub(crate) fn unknown(key: &QueueKey) -> Error {

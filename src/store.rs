@@ -3,26 +3,29 @@
 use std::{
     fmt,
     future::Future,
-    net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+#[cfg(feature = "sim")]
+use crate::disk::Disk;
+#[allow(unused_imports, reason = "the documentation links to it")]
+use crate::error::ErrorKind;
 use crate::{
-    clock::{Clock, SystemClock},
-    disk::{Access, Disk, file::FileDisk},
+    builder::{Place, StoreBuilder},
+    consumers::Consumers,
     engine::Engine,
-    error::{Error, ErrorKind, Result},
+    error::Result,
+    keeper::Removed,
     message::Message,
-    name::{Group, QueueKey},
+    name::QueueKey,
     offset::{PhysicalOffset, QueueOffset, StoreTime},
-    open::{self, OpenRequest, ProgressFn},
     options::Options,
     queue::ConsumeQueue,
-    read::{Batch, LogItem, QueueItem, ReadLimit, Record, unknown},
+    read::{Batch, LogItem, QueueItem, ReadLimit, Record},
     recovery::report::RecoveryReport,
     runtime::Threads,
     ticket::Ticket,
@@ -41,126 +44,6 @@ pub struct Progress {
     pub durable: PhysicalOffset,
     /// In queues and index.
     pub dispatched: PhysicalOffset,
-}
-
-/// Sets a store up. Made by [`Store::builder`].
-pub struct StoreBuilder {
-    place: Place,
-    options: Options,
-    clock: Arc<dyn Clock>,
-    store_host: SocketAddr,
-    progress: Box<ProgressFn>,
-}
-
-enum Place {
-    Path(PathBuf),
-    #[cfg(feature = "sim")]
-    Disk(Arc<dyn Disk>),
-}
-
-impl fmt::Debug for StoreBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreBuilder").field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
-impl StoreBuilder {
-    fn new(place: Place) -> Self {
-        Self {
-            place,
-            options: Options::default(),
-            clock: Arc::new(SystemClock::new()),
-            store_host: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            progress: Box::new(|_, _, _| {}),
-        }
-    }
-
-    /// Sets all options. Default: [`Options::default`].
-    #[must_use]
-    pub fn options(mut self, options: Options) -> Self {
-        self.options = options;
-        self
-    }
-
-    /// Sets where the store asks for the time. Default: [`SystemClock`].
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Sets the address written into records as the storing host; message ids contain it.
-    /// Default: `127.0.0.1:0`.
-    #[must_use]
-    pub fn store_host(mut self, host: SocketAddr) -> Self {
-        self.store_host = host;
-        self
-    }
-
-    /// Calls `progress` with what is going on, how far it is and how far it goes (bytes of the
-    /// log) while opening takes long.
-    #[must_use]
-    pub fn on_progress(
-        mut self,
-        progress: impl Fn(&str, u64, u64) + Send + Sync + 'static,
-    ) -> Self {
-        self.progress = Box::new(progress);
-        self
-    }
-
-    /// Opens the store for reading and writing; creates it if there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`Locked`](ErrorKind::Locked) if it is open already, [`Damaged`](ErrorKind::Damaged) if
-    /// acknowledged records may be damaged and the options say
-    /// [`Refuse`](crate::OnDamage::Refuse), [`Unsupported`](ErrorKind::Unsupported) naming a file
-    /// that is not read, [`InvalidInput`](ErrorKind::InvalidInput) for wrong options,
-    /// [`Full`](ErrorKind::Full) and [`Io`](ErrorKind::Io).
-    pub fn open(self) -> Result<Store> {
-        let engine = Arc::new(open::open(self.request(Access::Write)?)?);
-        let threads = Threads::start(&engine)?;
-        Ok(Store { engine, threads: Some(threads) })
-    }
-
-    /// Opens the store for reading: creates nothing, takes no lock, recovers in memory only, and
-    /// may run beside a process that writes. [`Store::refresh`] follows that process.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open), and [`NotFound`](ErrorKind::NotFound) if there is no store.
-    pub fn open_read_only(self) -> Result<Store> {
-        let engine = Arc::new(open::open(self.request(Access::Read)?)?);
-        Ok(Store { engine, threads: None })
-    }
-
-    /// Opens the store without threads: nothing is flushed or dispatched but by
-    /// [`Store::step`].
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open).
-    #[cfg(feature = "sim")]
-    pub fn open_stepped(self) -> Result<Store> {
-        let engine = Arc::new(open::open(self.request(Access::Write)?)?);
-        Ok(Store { engine, threads: None })
-    }
-
-    fn request(self, access: Access) -> Result<OpenRequest> {
-        let disk: Arc<dyn Disk> = match self.place {
-            Place::Path(path) => Arc::new(FileDisk::open(&path, access)?),
-            #[cfg(feature = "sim")]
-            Place::Disk(disk) => disk,
-        };
-        Ok(OpenRequest {
-            disk,
-            clock: self.clock,
-            options: self.options,
-            access,
-            store_host: self.store_host,
-            progress: self.progress,
-        })
-    }
 }
 
 /// One pump of a store that was opened without threads.
@@ -199,6 +82,10 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
+    pub(crate) fn new(engine: Arc<Engine>, threads: Option<Threads>) -> Self {
+        Self { engine, threads }
+    }
+
     /// Begins to set up the store in the directory `path`.
     pub fn builder(path: impl AsRef<Path>) -> StoreBuilder {
         StoreBuilder::new(Place::Path(path.as_ref().to_owned()))
@@ -412,6 +299,11 @@ impl Store {
         self.engine.health()
     }
 
+    /// What retention removed since the store was opened.
+    pub fn removed(&self) -> Removed {
+        self.engine.writable.as_ref().map_or_else(Removed::default, |w| w.keeper.lock().removed)
+    }
+
     /// In a store opened [read-only](StoreBuilder::open_read_only): takes in what another process
     /// has published meanwhile.
     ///
@@ -502,48 +394,5 @@ impl Future for Arrival {
             Some(Outcome::Closed(error)) => Poll::Ready(Err(error)),
             Some(Outcome::Reached | Outcome::TimedOut) => Poll::Ready(Ok(())),
         }
-    }
-}
-
-/// The positions of consumer groups. Made by [`Store::consumers`].
-#[derive(Clone, Copy, Debug)]
-pub struct Consumers<'a> {
-    engine: &'a Engine,
-}
-
-impl Consumers<'_> {
-    /// Says that `group` consumed `queue` up to, not including, `next`. Saved every few seconds
-    /// and at close, never past the durable log.
-    ///
-    /// # Errors
-    ///
-    /// [`NotFound`](ErrorKind::NotFound) for an unknown queue,
-    /// [`OutOfRange`](ErrorKind::OutOfRange) if `next` is past its end.
-    pub fn commit(&self, group: &Group, queue: &QueueKey, next: QueueOffset) -> Result<()> {
-        self.engine.writable()?;
-        let found = self.engine.queues.get(queue).ok_or_else(|| unknown(queue))?;
-        let end = found.end();
-        if next > end {
-            return Err(Error::new(
-                ErrorKind::OutOfRange { start: found.min().get(), end: end.get() },
-                format!("not in the queue group={group} queue={queue} next={next} end={end}"),
-            ));
-        }
-        self.engine.consumers.commit(group, queue, next);
-        Ok(())
-    }
-
-    /// The next offset `group` consumes of `queue`, `None` if it never committed one.
-    pub fn committed(&self, group: &Group, queue: &QueueKey) -> Option<QueueOffset> {
-        self.engine.consumers.get(group, queue)
-    }
-
-    /// Saves the positions now.
-    ///
-    /// # Errors
-    ///
-    /// The log's failure, or an I/O error; the positions stay in memory and are tried again.
-    pub fn save(&self) -> Result<()> {
-        self.engine.save_offsets()
     }
 }

@@ -38,6 +38,7 @@ const FLAG_SYNC: u16 = 2;
 const FLAG_SNAPSHOT: u16 = 4;
 const FLAG_INDEX: u16 = 8;
 const FLAG_RECORD_CRC: u16 = 16;
+const FLAG_INDEX_BEHIND: u16 = 32;
 
 /// One checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub(crate) struct Checkpoint {
     pub(crate) snapshot: Option<SnapshotRef>,
     /// The key index as of the same position.
     pub(crate) index: Option<IndexState>,
+    /// The index could not be written behind what `index` says, so it lacks later keys.
+    pub(crate) index_behind: bool,
     /// RocketMQ's checkpoint as we last wrote it: other bytes there mean another program ran.
     pub(crate) java: [u8; JAVA_CHECKPOINT_BYTES],
 }
@@ -74,6 +77,9 @@ impl Checkpoint {
         }
         if self.record_crc {
             flags |= FLAG_RECORD_CRC;
+        }
+        if self.index_behind {
+            flags |= FLAG_INDEX_BEHIND;
         }
         put(&mut out, 0, &MAGIC.to_be_bytes());
         put(&mut out, 4, &VERSION.to_be_bytes());
@@ -141,6 +147,7 @@ impl Checkpoint {
             record_crc: flags & FLAG_RECORD_CRC != 0,
             snapshot,
             index,
+            index_behind: flags & FLAG_INDEX_BEHIND != 0,
             java,
         }))
     }
@@ -256,6 +263,7 @@ mod tests {
                 count: 9,
                 end: PhysicalOffset::new(99_000),
             }),
+            index_behind: true,
             java: [3; JAVA_CHECKPOINT_BYTES],
         }
     }

@@ -36,6 +36,7 @@ pub struct Memory {
 
 enum Bytes {
     Mapped(MmapRaw),
+    #[cfg_attr(not(any(test, feature = "sim")), allow(dead_code))]
     Heap(Arc<HeapBlock>),
     /// A mapping of nothing, which the system refuses.
     Empty,
@@ -62,7 +63,7 @@ impl Memory {
     }
 
     /// `len` bytes of heap, all zero, that nobody else sees.
-    #[cfg_attr(not(feature = "internals"), allow(dead_code))]
+    #[cfg(test)]
     pub(crate) fn heap(len: u64) -> Self {
         Self::shared_heap(Arc::new(HeapBlock::new(len)), len, Access::Write)
     }
@@ -241,11 +242,6 @@ impl MemoryWriter {
     /// If `to` lies behind the end.
     pub(crate) fn publish(&mut self, to: u64) {
         self.memory.raise(to);
-    }
-
-    /// What this writes to.
-    pub(crate) fn memory(&self) -> &Arc<Memory> {
-        &self.memory
     }
 }
 

@@ -30,7 +30,9 @@ mod restore;
 mod tests;
 
 use file::{HashedKey, IndexFile, may_be_within};
-pub(crate) use restore::{Known, Restored};
+pub(crate) use restore::Known;
+#[cfg(test)]
+pub(crate) use restore::Restored;
 
 /// The directory of all index files.
 const ROOT: &str = "index";
@@ -264,11 +266,6 @@ impl KeyIndex {
             return Err(Error::new(ErrorKind::Io, text));
         }
         Ok(())
-    }
-
-    /// Whether a sync failed, so that the index on disk ends where it was durable before.
-    pub(crate) fn is_degraded(&self) -> bool {
-        self.sync_failed.load(Ordering::SeqCst)
     }
 
     /// Removes files that only know records before `log_start`, but never the last one. Gives how

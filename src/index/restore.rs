@@ -16,6 +16,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
     /// The last user closed them in order: they are complete.
+    #[cfg(test)]
     Complete,
     /// They were durable as far as this says; what is past it is not to be trusted. With `None`
     /// that is everything.
@@ -48,6 +49,7 @@ impl KeyIndex {
         let mut files: Vec<Arc<IndexFile>> = Vec::new();
         // What is past the checkpoint goes without being looked at.
         let keep = match known {
+            #[cfg(test)]
             Known::Complete => names.len(),
             Known::UpTo(Some(state)) => names.partition_point(|n| *n <= state.file_name),
             Known::UpTo(None) | Known::Nothing => 0,

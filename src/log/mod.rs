@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     format::record::RecordLimits,
     offset::PhysicalOffset,
-    options::{FlushMode, RecordChecksum},
+    options::RecordChecksum,
 };
 
 pub(crate) mod append;
@@ -40,7 +40,6 @@ pub(crate) struct LogConfig {
     pub(crate) limits: RecordLimits,
     pub(crate) segment_bytes: u64,
     pub(crate) append_path: AppendPath,
-    pub(crate) flush: FlushMode,
     pub(crate) checksum: RecordChecksum,
     pub(crate) max_unflushed_bytes: u64,
     pub(crate) append_timeout: Duration,
@@ -121,11 +120,6 @@ impl CommitLog {
     /// The segments, for retention and tools.
     pub(crate) fn segments(&self) -> &Segments {
         &self.segments
-    }
-
-    /// What is known to be damaged, ascending.
-    pub(crate) fn damage(&self) -> &[DamagedRange] {
-        &self.damage
     }
 
     /// Refuses appends with `error` until called with `None`.

@@ -107,7 +107,7 @@ impl CommitLog {
             .allocate(from, allocate_to - from)
             .map_err(failed("allocate blocks for", &path))?;
         let zeros = self.config.append_path == AppendPath::Write && to - from <= ZERO_BYTES;
-        if zeros && from % PAGE == 0 && from >= position + ZERO_BYTES / 4 {
+        if zeros && from.is_multiple_of(PAGE) && from >= position + ZERO_BYTES / 4 {
             // Blocks that were written once make the syncs to come cheaper than blocks that were
             // only promised. It is a help: a failure here will show where it matters.
             let _ = segment.file.write_zeros(from, to - from);

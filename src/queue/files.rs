@@ -74,7 +74,10 @@ pub(super) struct QueueFiles {
 
 impl QueueFiles {
     pub(super) fn new(disk: Arc<dyn Disk>, config: QueueConfig) -> Self {
-        assert!(config.file_bytes >= ENTRY && config.file_bytes % ENTRY == 0, "{config:?}");
+        assert!(
+            config.file_bytes >= ENTRY && config.file_bytes.is_multiple_of(ENTRY),
+            "{config:?}"
+        );
         Self {
             disk,
             config,

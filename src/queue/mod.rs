@@ -31,9 +31,9 @@ pub(crate) mod tests;
 pub(crate) use consume::{ConsumeQueue, Put};
 pub(crate) use files::QueueConfig;
 use files::QueueFiles;
-pub(crate) use recover::{
-    DirectoryScan, FileOnDisk, QueueOnDisk, find_end, infer_file_bytes, scan_directory,
-};
+#[cfg(test)]
+pub(crate) use recover::FileOnDisk;
+pub(crate) use recover::{QueueOnDisk, find_end, infer_file_bytes, scan_directory};
 pub(crate) use retention::RemovedFiles;
 pub(crate) use search::{first_at_or_after, first_not_below};
 

@@ -65,10 +65,10 @@ fn first_known(
             return Ok(None);
         }
         for entry in &entries {
-            if !entry.is_filler() {
-                if let Some(answer) = holds(entry)? {
-                    return Ok(Some((at, answer)));
-                }
+            if !entry.is_filler()
+                && let Some(answer) = holds(entry)?
+            {
+                return Ok(Some((at, answer)));
             }
             at += 1;
         }

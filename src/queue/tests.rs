@@ -271,7 +271,7 @@ fn searching_by_time_finds_the_first_message_around_fillers_and_lost_records() {
             n += if random.below(6) == 0 { random.below(30) + 1 } else { 1 };
         }
         table.write_out().unwrap();
-        let lost = |n: u64| n % 5 == 0;
+        let lost = |n: u64| n.is_multiple_of(5);
         for time in 0..n + 2 {
             let found = first_at_or_after(&queue, StoreTime::from_millis(time as i64), |e| {
                 assert!(!e.is_filler());

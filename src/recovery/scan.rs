@@ -169,14 +169,11 @@ pub(crate) fn first_stretch(
 }
 
 fn open_stretch(scan: &mut Scan, at: PhysicalOffset) {
-    match scan.stretches.last_mut() {
-        Some(last) if last.records == 0 && last.start == last.end && last.start != at => {
-            // An empty one says nothing, unless it is where the walk began.
-            if scan.stretches.len() > 1 {
-                scan.stretches.pop();
-            }
-        }
-        _ => {}
+    // An empty one says nothing, unless it is where the walk began.
+    if scan.stretches.len() > 1
+        && scan.stretches.last().is_some_and(|s| s.records == 0 && s.start == s.end)
+    {
+        scan.stretches.pop();
     }
     scan.stretches.push(Stretch { start: at, end: at, records: 0, stopped_by: None });
 }
@@ -201,7 +198,7 @@ fn walk(
         let room = reader.len - position;
         let head = reader.bytes(position, 8)?;
         let need = match head.first_chunk::<4>() {
-            Some(size) => u64::from(u32::from_be_bytes(*size)).min(RECORD_MOST).max(8),
+            Some(size) => u64::from(u32::from_be_bytes(*size)).clamp(8, RECORD_MOST),
             None => room,
         };
         let need = if is_blank(head) { 8 } else { need };

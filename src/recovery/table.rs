@@ -49,6 +49,7 @@ pub(crate) enum Row {
 
 impl Row {
     /// Every row, in the order of the table.
+    #[cfg(test)]
     pub(crate) const ALL: [Self; 6] = [
         Self::CleanEnd,
         Self::TornTail,
