@@ -79,9 +79,11 @@ mod options;
 mod queue;
 mod read;
 mod recovery;
+mod repair;
 mod runtime;
 mod store;
 mod ticket;
+mod verify;
 mod watermark;
 
 pub use builder::StoreBuilder;
@@ -105,6 +107,7 @@ pub use recovery::report::{Finding, RecoveryReport};
 pub use store::Step;
 pub use store::{Arrival, Progress, Store};
 pub use ticket::{Receipt, Ticket};
+pub use verify::{Severity, VerifyFinding, VerifySummary, verify};
 
 /// Formats and single parts of the engine, for benches, fuzz targets and tools. No promise of
 /// stability.
