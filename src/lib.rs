@@ -1,4 +1,60 @@
-//! A message log that keeps every message it acknowledged.
+#![doc = include_str!("../README.md")]
+//!
+//! # Guide to the crate
+//!
+//! Four types carry it: [`Store`] is the open directory, [`Message`] what goes in, [`Ticket`] the
+//! answer to come, [`Record`] what comes out.
+//!
+//! | to | call |
+//! |---|---|
+//! | open, choose options | [`Store::builder`], [`StoreBuilder::open`], [`Options`] |
+//! | look into a store that another process writes | [`StoreBuilder::open_read_only`], [`Store::refresh`] |
+//! | put one message, or several as one group | [`Store::append`], [`Store::append_batch`] |
+//! | learn how it ended | [`Ticket::wait`], [`Ticket::wait_timeout`], [`Ticket::on_settled`], or await it |
+//! | read a queue | [`Store::read`], [`Store::read_tagged`] |
+//! | wait for messages | [`Store::wait_for`], [`Store::arrival`] |
+//! | find messages by key or time | [`Store::query`], [`Store::offset_by_time`] |
+//! | keep a group's position | [`Store::consumers`], [`Consumers::commit`], [`Consumers::committed`] |
+//! | walk the log | [`Store::item_at`], [`Store::record_at`] |
+//! | see how it is | [`Store::progress`], [`Store::health`], [`Store::recovery`], [`Store::removed`] |
+//! | close, and hear whether it worked | [`Store::close`] |
+//!
+//! ## Errors
+//!
+//! There is one [`Error`]. Its [`kind`](Error::kind) is made to decide by, its text for people.
+//! After [`Timeout`](ErrorKind::Timeout) or a receipt with
+//! [`FlushDiskTimeout`](PutStatus::FlushDiskTimeout) the outcome is unknown; after any other error
+//! of an append that gave no ticket, nothing was appended.
+//!
+//! ```
+//! use steadfast::{ErrorKind, Message, Options, QueueKey, Store};
+//!
+//! # let dir = tempfile::tempdir().unwrap();
+//! let mut options = Options::default();
+//! options.max_message_bytes = 10;
+//! let store = Store::builder(dir.path()).options(options).open()?;
+//! let queue = QueueKey::new("orders", 0)?;
+//! let error = store.append(&Message::new(&queue, b"eleven bytes")).unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::TooLarge);
+//! # Ok::<(), steadfast::Error>(())
+//! ```
+//!
+//! ## Threads
+//!
+//! A store that is open for writing has four threads: one flushes, one fills queues and index, one
+//! makes room ahead, one keeps house. Everything else runs on the callers' threads. A read-only
+//! store has none.
+//!
+//! ## Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `sim` | a disk in memory that fails as real ones do, a clock moved by hand, stores without threads: for tests of programs that embed the engine |
+//! | `internals` | formats and single parts, for tools and fuzzing; no promise of stability |
+//!
+//! Neither is on by default.
+//!
+//! The longer pages are in the module `docs`, here and in the repository under `docs/`.
 
 mod builder;
 mod checkpoint;
@@ -62,4 +118,27 @@ pub mod internals {
     pub mod format {
         pub use crate::format::*;
     }
+}
+
+/// The pages under `docs/` of the repository. Their code is compiled and run as tests.
+#[cfg(any(doc, doctest))]
+pub mod docs {
+    #[doc = include_str!("../docs/README.md")]
+    pub mod index {}
+    #[doc = include_str!("../docs/architecture.md")]
+    pub mod architecture {}
+    #[doc = include_str!("../docs/comparison.md")]
+    pub mod comparison {}
+    #[doc = include_str!("../docs/durability.md")]
+    pub mod durability {}
+    #[doc = include_str!("../docs/format.md")]
+    pub mod format {}
+    #[doc = include_str!("../docs/operating.md")]
+    pub mod operating {}
+    #[doc = include_str!("../docs/recovery.md")]
+    pub mod recovery {}
+    #[doc = include_str!("../docs/style.md")]
+    pub mod style {}
+    #[doc = include_str!("../docs/testing.md")]
+    pub mod testing {}
 }

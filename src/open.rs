@@ -132,7 +132,9 @@ fn make_directories(disk: &dyn Disk) -> Result<()> {
         let path = FilePath::new(name);
         disk.create_dir(&path).map_err(failed("create the directory", &path))?;
     }
-    for path in [FilePath::ROOT, FilePath::new(OWN_DIR)] {
+    // Also what is in them: the process before may have died between making a name and syncing it.
+    // What is found here is built upon, so it must not vanish in a power failure.
+    for path in std::iter::once(FilePath::ROOT).chain(DIRECTORIES.map(FilePath::new)) {
         disk.sync_dir(&path).map_err(failed("sync", &path))?;
     }
     Ok(())
@@ -361,6 +363,7 @@ fn settle_queues(
             engine.queues.cut(queue.key(), queue.end())?;
         }
     }
+    engine.dispatcher.lock().forget_queue();
     let mut ends: Vec<(QueueKey, QueueOffset)> =
         engine.queues.list().iter().map(|q| (q.key().clone(), q.end())).collect();
     for (key, end) in &mut ends {

@@ -154,6 +154,9 @@ pub struct QueueItem {
     pub tags_code: i64,
 }
 
+/// How many records ahead of the one that is checked the next one is fetched from memory.
+const AHEAD: usize = 3;
+
 /// Entries looked at per file read.
 const CHUNK: usize = 32;
 
@@ -176,16 +179,17 @@ impl Engine {
             tags.map(|tags| tags.iter().map(|t| i64::from(java_hash(t))).collect());
         let window = self.log.window();
         let mut batch = Batch { window, places: Vec::new(), next: from, min, end };
-        let mut entries = Vec::with_capacity(CHUNK.min(limit.records));
+        let mut entries = Vec::with_capacity(CHUNK.min(limit.records) + AHEAD);
         let mut room = limit.bytes;
         while batch.places.len() < limit.records && batch.next < end {
             let want = (limit.records - batch.places.len()).min(CHUNK);
             entries.clear();
-            queue.read(batch.next, want, &mut entries)?;
-            batch.places.reserve(entries.len());
-            for (number, entry) in entries.iter().enumerate() {
-                if let Some(later) = entries.get(number + 2) {
-                    batch.window.prefetch(later.physical_offset);
+            // A few more than wanted: the next call's records are fetched already by this one.
+            queue.read(batch.next, want + AHEAD, &mut entries)?;
+            batch.places.reserve(want);
+            for (number, entry) in entries.iter().take(want).enumerate() {
+                if let Some(later) = entries.get(number + AHEAD) {
+                    batch.window.prefetch(later.physical_offset, later.size);
                 }
                 let skip = hashes.as_ref().is_some_and(|h| !h.contains(&entry.tags_code));
                 if !skip {

@@ -129,6 +129,11 @@ impl SimDisk {
         self.state.lock().halted_image.take().map(|image| Self::with(*image))
     }
 
+    /// Whether [`FaultPlan::halt_at`] struck.
+    pub fn is_halted(&self) -> bool {
+        self.state.lock().halted
+    }
+
     /// The kernel writes some pages of some files by itself, as it may at any time.
     pub fn background_writeback(&self, rng: &mut Rng) {
         self.write_back(true, rng);

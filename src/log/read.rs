@@ -24,6 +24,9 @@ impl LogSlice {
     }
 }
 
+/// How much of a record is fetched ahead.
+const PREFETCH_BYTES: u64 = 2048;
+
 /// Where a record lies in a [`Window`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
@@ -90,12 +93,13 @@ impl Window {
     }
 
     /// Hints that a record at `at` is read soon, if it is in the same segment as the last one.
-    pub(crate) fn prefetch(&self, at: PhysicalOffset) {
+    pub(crate) fn prefetch(&self, at: PhysicalOffset, len: u32) {
         if let Some(segment) = self.segments.get(self.last) {
             let position = at.saturating_since(segment.base);
-            // The header and the beginning of the body; from there the processor sees the pattern.
-            for line in 0..8 {
-                segment.memory.prefetch(position + line * 64);
+            // Behind that much the processor has seen the pattern.
+            let len = u64::from(len).min(PREFETCH_BYTES);
+            for line in (0..len).step_by(64) {
+                segment.memory.prefetch(position + line);
             }
         }
     }
@@ -136,11 +140,14 @@ impl CommitLog {
         }
     }
 
-    /// What lies at `at` up to the end of its segment or of what is visible, at least one byte.
+    /// What lies at `at` up to the end of its segment, of what is visible, or the next damage, at
+    /// least one byte.
     pub(crate) fn rest(&self, at: PhysicalOffset) -> Result<LogSlice> {
-        let end = PhysicalOffset::new(self.marks.visible().get());
+        let visible = PhysicalOffset::new(self.marks.visible().get());
         let segment_end = self.segments.find(at).map_or(at + 1, |segment| segment.end());
-        self.slice(at, segment_end.min(end).saturating_since(at).max(1))
+        let end = segment_end.min(visible);
+        let sound_end = self.damage_in(at, end).map_or(end, |hit| hit.start);
+        self.slice(at, sound_end.saturating_since(at).max(1))
     }
 
     /// The first damaged range that has a byte in `[start, end)`.

@@ -54,6 +54,8 @@ pub(crate) struct RecoveredLog {
     pub(crate) end: PhysicalOffset,
     pub(crate) damage: Vec<DamagedRange>,
     pub(crate) report: RecoveryReport,
+    /// Every record that was walked above our durable end carries a checksum of all of it.
+    record_crc: bool,
     /// What has to be cut before the first append, if anything.
     cut: Option<Cut>,
 }
@@ -66,7 +68,7 @@ struct Cut {
 /// Looks at the directory's own files and finds out who wrote last. Touches nothing.
 pub(crate) fn inspect(disk: &dyn Disk) -> Result<Inspected> {
     files::refuse_unread(disk)?;
-    let files = files::list_log(disk)?;
+    let mut files = files::list_log(disk)?;
     let checkpoint = checkpoint::newest(disk)?;
     let mut durable_end = PhysicalOffset::ZERO;
     if let Some(checkpoint) = &checkpoint {
@@ -87,6 +89,9 @@ pub(crate) fn inspect(disk: &dyn Disk) -> Result<Inspected> {
         None => Provenance::Ours { durable_end },
     };
     let clean = clean && foreign.is_none();
+    if let Some(checkpoint) = checkpoint.as_ref().filter(|_| foreign.is_none()) {
+        files.retire(checkpoint.log_start);
+    }
     Ok(Inspected { files, checkpoint, provenance, foreign, clean, durable_end })
 }
 
@@ -182,7 +187,14 @@ pub(crate) fn examine(
         if inspected.durable_end > PhysicalOffset::ZERO {
             return Err(shorter(start, inspected.durable_end));
         }
-        return Ok(RecoveredLog { start, end: start, damage: Vec::new(), report, cut: None });
+        return Ok(RecoveredLog {
+            start,
+            end: start,
+            damage: Vec::new(),
+            report,
+            record_crc: false,
+            cut: None,
+        });
     };
     let extent = Extent { disk, bases: &files.bases, segment_bytes };
     let from = look_back(disk, &extent, from.max(start))?;
@@ -201,7 +213,17 @@ pub(crate) fn examine(
     let scan = scan::scan(&extent, from, clean_end, &rule, progress)?;
     report.checked_from = from;
     report.records_checked = scan.stretches.iter().map(|s| s.records).sum();
+    let missing = missing_below(&extent, from);
+    for gap in &missing {
+        report.findings.push(Finding::Damage {
+            start: gap.start,
+            end: gap.end,
+            reason: "the segment is missing".into(),
+            row: table::Row::DurableDamage.label(),
+        });
+    }
     let mut log = decide(&scan, inspected.provenance, start, report);
+    log.damage.splice(..0, missing);
     if log.end < inspected.durable_end {
         return Err(shorter(log.end, inspected.durable_end));
     }
@@ -209,11 +231,21 @@ pub(crate) fn examine(
     if log.end > files_end {
         return Err(shorter(files_end, log.end));
     }
+    log.record_crc = above == ChecksumRule::Required;
     log.report.log_end = log.end;
     if on_damage == OnDamage::Refuse {
         refuse(&log)?;
     }
     Ok(log)
+}
+
+/// Segments that are not there, below where walking begins.
+fn missing_below(extent: &Extent<'_>, from: PhysicalOffset) -> Vec<DamagedRange> {
+    let pairs = extent.bases.iter().zip(extent.bases.iter().skip(1));
+    let gaps = pairs
+        .map(|(base, next)| DamagedRange { start: *base + extent.segment_bytes, end: *next })
+        .take_while(|gap| gap.end <= from);
+    gaps.filter(|gap| gap.start < gap.end).collect()
 }
 
 /// Goes through the holes of the scan in order and does what the table says for each.
@@ -272,7 +304,7 @@ fn decide(
             }
         }
     }
-    RecoveredLog { start, end, damage, report, cut }
+    RecoveredLog { start, end, damage, report, record_crc: false, cut }
 }
 
 fn shorter(end: PhysicalOffset, durable_end: PhysicalOffset) -> Error {
@@ -302,15 +334,17 @@ fn refuse(log: &RecoveredLog) -> Result<()> {
 
 /// The position at or a little before `from` from which walking can begin: a record begins there.
 fn look_back(disk: &dyn Disk, extent: &Extent<'_>, from: PhysicalOffset) -> Result<PhysicalOffset> {
-    let holds = extent.bases.partition_point(|base| *base < from);
-    let Some(base) = holds.checked_sub(1).and_then(|i| extent.bases.get(i)).copied() else {
+    let target = PhysicalOffset::new(from.get().saturating_sub(LOOK_BACK));
+    let near = extent.bases.partition_point(|base| *base < target);
+    if let Some(base) = extent.bases.get(near).filter(|base| **base <= from) {
+        return Ok(*base);
+    }
+    // One large segment around all of it: its frames say where records begin.
+    let Some(base) = near.checked_sub(1).and_then(|i| extent.bases.get(i)).copied() else {
         return Ok(from);
     };
     if from > base + extent.segment_bytes {
         return Ok(from);
-    }
-    if from - base <= LOOK_BACK {
-        return Ok(base);
     }
     let mut found = from;
     frames::newest_first(disk, base, extent.segment_bytes, |frame| {
@@ -354,6 +388,7 @@ pub(crate) fn apply(
     if let Some(path) = &files.empty_last {
         disk.remove(path).map_err(failed("remove", path))?;
     }
+    cut::remove(&**disk, &files.retired)?;
     let Some(segment_bytes) = files.segment_bytes else { return Ok(()) };
     let extent = Extent { disk: &**disk, bases: &files.bases, segment_bytes };
     if inspected.foreign.is_some() {
@@ -369,6 +404,7 @@ pub(crate) fn apply(
     if inspected.clean {
         return Ok(());
     }
+    cut::zero_again(&extent.up_to(log.end), log.end)?;
     let from = match inspected.provenance {
         Provenance::Ours { durable_end } => durable_end,
         // What another program wrote is taken as it is, but for its newest part, which may never
@@ -379,13 +415,21 @@ pub(crate) fn apply(
     };
     if from < log.end {
         cut::rewrite(&extent, from, log.end)?;
-        write_frames(disk, &extent, from, log)?;
+        // Walking may begin where a frame does, so a frame begins where a record does: of another
+        // program's log only the segment's base is known to be such a place.
+        let begin = match inspected.provenance {
+            Provenance::Ours { durable_end } => durable_end,
+            Provenance::Foreign => {
+                let behind = files.bases.partition_point(|base| *base < log.end);
+                behind.checked_sub(1).map_or(log.start, |i| files.bases[i])
+            }
+        };
+        write_frames(disk, &extent, begin, log)?;
     }
     Ok(())
 }
 
-/// Says in frames that everything up to the log's end is durable now. What is in it was checked
-/// record by record, but not that each carries a checksum of its own.
+/// Says in frames that everything from `from` up to the log's end is durable now.
 fn write_frames(
     disk: &Arc<dyn Disk>,
     extent: &Extent<'_>,
@@ -398,7 +442,8 @@ fn write_frames(
         let end = log.end.min(*base + extent.segment_bytes);
         if start < end {
             let len = (end - start) as u32;
-            let frame = frames::Frame { start, len, all_record_crc: false, bytes_crc: None };
+            let frame =
+                frames::Frame { start, len, all_record_crc: log.record_crc, bytes_crc: None };
             writer.append(*base, &frame)?;
         }
     }

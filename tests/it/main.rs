@@ -3,3 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod basics;
+mod corruption;
+mod derived_files;
+mod directory;
+mod disk_full;
+mod foreign_files;
+mod many_queues;
+mod sim;

@@ -58,7 +58,7 @@ pub(super) struct State {
     pub(super) capacity_blocks: Option<u64>,
     pub(super) clock: Option<Arc<dyn Clock>>,
     pub(super) append_path: AppendPath,
-    halted: bool,
+    pub(super) halted: bool,
     pub(super) halted_image: Option<Box<State>>,
 }
 

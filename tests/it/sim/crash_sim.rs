@@ -1,0 +1,101 @@
+//! Many schedules, each from its seed.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    thread,
+    time::Instant,
+};
+
+use super::driver::{Counts, World};
+
+fn from_env(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|e| panic!("{name}: {e}")))
+}
+
+/// Runs one schedule. `Err` says what went wrong, and how to see it again.
+fn run(seed: u64, told: bool) -> Result<Counts, String> {
+    let mut world = None;
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        world.insert(World::new(seed, told)).run();
+    }));
+    let mut world = world.ok_or("the set-up failed")?;
+    match result {
+        Ok(()) => Ok(world.counts),
+        Err(payload) => {
+            let why = payload
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+                .unwrap_or_default();
+            if let Some(store) = world.store.take() {
+                let _ = catch_unwind(AssertUnwindSafe(|| store.abandon()));
+            }
+            Err(format!(
+                "seed {seed}: {why}\n  options: {}\n  replay: STEADFAST_SEED={seed} cargo test \
+                 --release --test it crash_sim_replay -- --nocapture",
+                world.setup
+            ))
+        }
+    }
+}
+
+/// `STEADFAST_SEEDS` schedules from seed `STEADFAST_FIRST_SEED` on.
+#[test]
+fn crash_sim() {
+    let seeds = from_env("STEADFAST_SEEDS").unwrap_or(300);
+    let first = from_env("STEADFAST_FIRST_SEED").unwrap_or(0);
+    let goes_on = from_env("STEADFAST_KEEP_GOING").is_some();
+    let (next, done, failed) = (AtomicU64::new(first), AtomicU64::new(0), AtomicBool::new(false));
+    let started = Instant::now();
+    let worker = || {
+        let (mut counts, mut failures) = (Counts::default(), Vec::new());
+        while goes_on || !failed.load(Relaxed) {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= first + seeds {
+                break;
+            }
+            let result = run(seed, false);
+            done.fetch_add(1, Relaxed);
+            match result {
+                Ok(found) => counts.add(&found),
+                Err(why) => {
+                    failed.store(true, Relaxed);
+                    failures.push((seed, why));
+                }
+            }
+        }
+        (counts, failures)
+    };
+    let (mut counts, mut failures) = (Counts::default(), Vec::new());
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..2).map(|_| scope.spawn(worker)).collect();
+        for thread in threads {
+            let (found, failed) = thread.join().unwrap();
+            counts.add(&found);
+            failures.extend(failed);
+        }
+    });
+    let done = done.into_inner();
+    let per_second = done as f64 / started.elapsed().as_secs_f64();
+    let rows: Vec<_> = ('A'..='F').zip(counts.rows).map(|(row, n)| format!("{row}={n}")).collect();
+    println!("crash_sim: {done} schedules, {per_second:.0} a second, rows {}", rows.join(" "));
+    println!("{counts:?}");
+    failures.sort();
+    if let Some((seed, _)) = failures.first() {
+        println!("crash_sim: failed after {done} schedules, seed {seed}");
+    }
+    for (_, why) in failures.iter().take(20) {
+        println!("{why}");
+    }
+    assert!(failures.is_empty(), "{} schedules failed, first: {}", failures.len(), failures[0].1);
+}
+
+/// Only the schedule of `STEADFAST_SEED`, saying what it does.
+#[test]
+fn crash_sim_replay() {
+    let Some(seed) = from_env("STEADFAST_SEED") else { return };
+    if let Err(why) = run(seed, true) {
+        panic!("{why}");
+    }
+}

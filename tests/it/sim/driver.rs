@@ -1,0 +1,405 @@
+//! One schedule: a store that lives, dies and is opened again, all from one seed.
+
+use std::sync::Arc;
+
+use steadfast::{
+    FlushMode, ManualClock, RecordChecksum, Store, StoreTime, Ticket,
+    disk::sim::{FaultPlan, Rng, SimDisk},
+};
+
+use super::{check, faults, model::Model, setup::Setup};
+
+/// How often something happened, over all schedules.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) opens: u64,
+    pub(crate) failed_opens: u64,
+    pub(crate) power_failures: u64,
+    pub(crate) process_crashes: u64,
+    pub(crate) halts: u64,
+    pub(crate) closes: u64,
+    pub(crate) poisoned: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) lost_unacknowledged: u64,
+    /// By label, A to F.
+    pub(crate) rows: [u64; 6],
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self { rows, .. } = other;
+        for (sum, n) in self.rows.iter_mut().zip(rows) {
+            *sum += n;
+        }
+        self.opens += other.opens;
+        self.failed_opens += other.failed_opens;
+        self.power_failures += other.power_failures;
+        self.process_crashes += other.process_crashes;
+        self.halts += other.halts;
+        self.closes += other.closes;
+        self.poisoned += other.poisoned;
+        self.acknowledged += other.acknowledged;
+        self.lost_unacknowledged += other.lost_unacknowledged;
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) rng: Rng,
+    pub(crate) setup: Setup,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) disk: SimDisk,
+    pub(crate) store: Option<Store>,
+    pub(crate) model: Model,
+    /// Not settled yet, with the end of what they stand for.
+    pub(crate) tickets: Vec<(Ticket, u64)>,
+    pub(crate) sync: bool,
+    /// Errors may come from failing calls.
+    pub(crate) faulty: bool,
+    /// No call failed while the store was opened, which may leave keys for the next open.
+    pub(crate) index_whole: bool,
+    /// A writeback failed in the background: some sync will say so.
+    pub(crate) tainted: bool,
+    /// Pages of a failed sync may have been taken back.
+    pub(crate) lossy: bool,
+    /// A sync failed: pages may count as clean that are not on the disk.
+    pub(crate) sync_failed: bool,
+    pub(crate) next_id: u64,
+    /// Calls of the disk up to here were looked at.
+    pub(crate) traced: u64,
+    pub(crate) counts: Counts,
+    told: bool,
+    /// Records may lack a checksum of all of them.
+    unchecked: bool,
+}
+
+/// Whether the machine stopped in the middle of what was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    Alive,
+    Dead,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, told: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let setup = Setup::draw(&mut rng);
+        let clock = Arc::new(ManualClock::new(StoreTime::from_millis(1_700_000_000_000)));
+        let disk = SimDisk::new(rng.bits());
+        disk.set_clock(clock.clone());
+        disk.set_append_path(setup.append_path);
+        let model = Model::new(setup.queues.clone(), setup.options.segment_bytes);
+        let world = Self {
+            rng,
+            setup,
+            clock,
+            disk,
+            store: None,
+            model,
+            tickets: Vec::new(),
+            sync: false,
+            faulty: false,
+            index_whole: true,
+            tainted: false,
+            lossy: false,
+            sync_failed: false,
+            next_id: 0,
+            traced: 0,
+            counts: Counts::default(),
+            told,
+            unchecked: false,
+        };
+        world.tell(|| format!("{}", world.setup));
+        world
+    }
+
+    /// Says what is done, in a replay.
+    pub(crate) fn tell(&self, what: impl FnOnce() -> String) {
+        if self.told {
+            println!("{}", what());
+        }
+    }
+
+    pub(crate) fn run(&mut self) {
+        for _ in 0..self.setup.rounds {
+            self.open(false);
+            self.check();
+            self.session();
+        }
+        self.finale();
+    }
+
+    /// Opens the store, dying on the way as the faults have it.
+    fn open(&mut self, quiet: bool) {
+        for attempt in 0.. {
+            let planned = match quiet || attempt > 4 {
+                true => faults::Planned::default(),
+                false => self.draw_faults(100),
+            };
+            let unlimited = quiet || attempt > 4 || self.rng.chance(1, 2);
+            let capacity = self.setup.capacity.filter(|_| !unlimited).unwrap_or(1 << 40);
+            self.disk.set_capacity(capacity);
+            self.disk.set_faults(planned.plan);
+            self.lossy |= planned.reverts;
+            self.sync_failed |= planned.fails;
+            self.index_whole = !planned.fails && !self.tainted && capacity == 1 << 40;
+            let options = self.setup.next_options(&mut self.rng);
+            self.sync = options.flush == FlushMode::Sync;
+            self.tell(|| format!("open {:?} {}", options.flush, planned.shown));
+            let opened = Store::builder_on(Arc::new(self.disk.clone()))
+                .options(options.clone())
+                .clock(self.clock.clone())
+                .open_stepped();
+            self.disk.set_capacity(1 << 40);
+            let halted = self.disk.halted();
+            match opened {
+                Ok(store) if halted.is_none() => {
+                    self.disk.set_faults(FaultPlan::none());
+                    self.tell(|| format!("  {}", store.recovery()));
+                    self.store = Some(store);
+                    (self.lossy, self.sync_failed) = (false, self.tainted);
+                    self.unchecked |= options.record_checksum == RecordChecksum::Off;
+                    self.counts.opens += 1;
+                    return;
+                }
+                Ok(store) => store.abandon(),
+                Err(error) => {
+                    self.tell(|| format!("  {error}"));
+                    self.counts.failed_opens += 1;
+                    let excused =
+                        planned.fails || halted.is_some() || self.tainted || capacity < 1 << 40;
+                    assert!(excused, "a store without damage does not open: {error}");
+                }
+            }
+            self.die(halted);
+        }
+    }
+
+    fn draw_faults(&mut self, calls: u64) -> faults::Planned {
+        // A write that stops in the middle leaves what only a checksum of all of it can tell from
+        // a sound record.
+        let only_halts =
+            self.unchecked || self.setup.options.record_checksum == RecordChecksum::Off;
+        faults::draw(&mut self.rng, &self.disk, calls, only_halts)
+    }
+
+    /// Looks at everything; sometimes opens once more, which must change nothing.
+    fn check(&mut self) {
+        let store = self.store.take().unwrap();
+        self.count_rows(&store);
+        let before = self.model.puts.len();
+        check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
+        self.counts.lost_unacknowledged += (before - self.model.puts.len().min(before)) as u64;
+        self.store = Some(store);
+        if self.rng.chance(1, 4) {
+            self.tell(|| "again".into());
+            let image = self.image(None);
+            self.store.take().unwrap().abandon();
+            self.disk = image;
+            self.open(true);
+            let store = self.store.take().unwrap();
+            let cut = |f: &steadfast::Finding| matches!(f, steadfast::Finding::Cut { .. });
+            assert!(
+                !store.recovery().findings.iter().any(cut),
+                "recovered already: {}",
+                store.recovery()
+            );
+            check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
+            self.store = Some(store);
+        }
+        self.traced = self.disk.counts().total();
+    }
+
+    fn count_rows(&mut self, store: &Store) {
+        let mut any = false;
+        for finding in &store.recovery().findings {
+            if let steadfast::Finding::Cut { row, .. } | steadfast::Finding::Damage { row, .. } =
+                finding
+            {
+                self.counts.rows[(*row as u8 - b'A') as usize] += 1;
+                any = true;
+            }
+        }
+        if !any && !store.recovery().was_clean {
+            self.counts.rows[0] += 1;
+        }
+    }
+
+    /// Uses the store for a while, then ends it one way or another.
+    fn session(&mut self) {
+        let calls = *self.rng.pick(&[20, 60, 150]);
+        let planned = self.draw_faults(calls);
+        self.tell(|| format!("session {}", planned.shown));
+        self.disk.set_faults(planned.plan);
+        self.faulty = planned.fails;
+        self.lossy = planned.reverts;
+        self.sync_failed = planned.fails;
+        for _ in 0..self.rng.below(self.setup.ops) {
+            self.op();
+            if self.after_op() == After::Dead {
+                return;
+            }
+        }
+        if self.rng.chance(1, 4) {
+            let store = self.store.take().unwrap();
+            self.tell(|| "close".into());
+            let closed = store.close();
+            self.expect("close", &closed);
+            let halted = self.disk.halted();
+            if halted.is_none() && closed.is_ok() {
+                self.counts.closes += 1;
+                self.saved();
+                let everything = self.model.end();
+                if self.model.poisoned.is_none() && !self.tickets.is_empty() {
+                    self.settle_tickets();
+                }
+                if self.model.poisoned.is_none() {
+                    self.model.durable(everything);
+                }
+            }
+            self.die(halted);
+        } else {
+            self.die(None);
+        }
+    }
+
+    /// What comes after each thing done to the store.
+    fn after_op(&mut self) -> After {
+        if let Some(halted) = self.disk.halted() {
+            self.counts.halts += 1;
+            self.die(Some(halted));
+            return After::Dead;
+        }
+        self.settle_tickets();
+        let store = self.store.as_ref().unwrap();
+        let progress = store.progress();
+        assert!(progress.durable <= progress.written, "{progress:?}");
+        let visible = if self.sync { progress.durable } else { progress.written };
+        assert!(progress.dispatched <= visible, "{progress:?}");
+        if let Some(durable) = self.model.poisoned {
+            assert_eq!(progress.durable.get(), durable, "durable moved after a failure of the log");
+        } else if self.log_failed() {
+            self.tell(|| "  the log failed".into());
+            self.counts.poisoned += 1;
+            self.model.poisoned = Some(progress.durable.get());
+        }
+        self.model.durable(progress.durable.get());
+        let start = progress.start.get();
+        assert!(start <= self.model.start_may, "removed up to {start} {}", self.model.start_may);
+        self.clock.advance(std::time::Duration::from_millis(self.rng.below(3)));
+        After::Alive
+    }
+
+    /// Whether a sync or write of a log file failed since this was asked last.
+    fn log_failed(&mut self) -> bool {
+        use steadfast::disk::sim::CallKind::{SyncData, Write};
+        let since = std::mem::replace(&mut self.traced, self.disk.counts().total());
+        if !self.faulty && !self.tainted && self.setup.capacity.is_none() {
+            return false;
+        }
+        self.disk.trace().iter().any(|call| {
+            call.number > since
+                && call.path.starts_with("commitlog/")
+                && matches!(call.kind, SyncData | Write)
+                && call.error.is_some()
+        })
+    }
+
+    /// Takes in what was acknowledged meanwhile.
+    fn settle_tickets(&mut self) {
+        use steadfast::PutStatus::PutOk;
+        for (ticket, end) in std::mem::take(&mut self.tickets) {
+            match ticket.wait_timeout(std::time::Duration::ZERO) {
+                Err(ticket) => self.tickets.push((ticket, end)),
+                Ok(Ok(receipt)) if receipt.status == PutOk => {
+                    self.counts.acknowledged += 1;
+                    let late = self.model.poisoned.is_some_and(|durable| end > durable);
+                    assert!(!late, "acknowledged after the log failed end={end}");
+                    self.model.durable(end);
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Fails if there is no excuse for an error.
+    pub(crate) fn expect<T>(&self, what: &str, result: &steadfast::Result<T>) {
+        let Err(error) = result else { return };
+        self.tell(|| format!("  {what}: {error}"));
+        let excused = self.faulty
+            || self.disk.is_halted()
+            || self.tainted
+            || self.model.poisoned.is_some()
+            || self.setup.capacity.is_some();
+        assert!(excused, "{what} failed on a sound disk: {error:?}");
+    }
+
+    /// The consumer offsets are on the disk.
+    pub(crate) fn saved(&mut self) {
+        for committed in self.model.committed.values_mut() {
+            committed.saved = committed.values.len() - 1;
+        }
+    }
+
+    /// What is found by the next process: a crash of this one, or of the machine.
+    fn image(&mut self, halted: Option<SimDisk>) -> SimDisk {
+        let unsure = self.model.end() > self.model.safe_power || !self.model.maybe.is_empty();
+        // Without checksums of whole records a torn one cannot be told from a sound one.
+        let power = self.rng.chance(3, 5) && !(self.unchecked && unsure);
+        self.tell(|| if power { "power failure".into() } else { "process crash".into() });
+        let disk = halted.as_ref().unwrap_or(&self.disk);
+        if power {
+            self.counts.power_failures += 1;
+            self.model.safe_process = self.model.safe_power;
+            (self.tainted, self.lossy, self.sync_failed) = (false, false, false);
+            return disk.power_failure(&mut self.rng);
+        }
+        self.counts.process_crashes += 1;
+        let image = disk.crash_process();
+        if self.rng.chance(1, 4) {
+            self.tell(|| "  memory is short".into());
+            image.drop_clean_pages();
+            self.lossy |= self.sync_failed;
+        }
+        if self.lossy {
+            self.model.safe_process = self.model.safe_power;
+        }
+        image
+    }
+
+    /// The process ends, maybe with the machine.
+    fn die(&mut self, halted: Option<SimDisk>) {
+        let image = self.image(halted);
+        if let Some(store) = self.store.take() {
+            store.abandon();
+        }
+        self.tickets.clear();
+        self.disk = image;
+        self.traced = 0;
+        self.faulty = false;
+        self.model.poisoned = None;
+    }
+
+    /// All faults are over: everything works again.
+    fn finale(&mut self) {
+        if self.tainted && !self.unchecked {
+            self.disk = self.disk.power_failure(&mut self.rng);
+            self.model.safe_process = self.model.safe_power;
+            self.tainted = false;
+        }
+        self.setup.capacity = None;
+        self.open(true);
+        self.check();
+        self.session_end();
+        let progress = self.store.as_ref().unwrap().progress();
+        assert_eq!(progress.durable, progress.written);
+        self.store.take().unwrap().close().unwrap();
+        self.saved();
+        let image = self.disk.power_failure(&mut self.rng);
+        self.disk = image;
+        self.open(true);
+        let store = self.store.take().unwrap();
+        assert!(store.recovery().was_clean, "closed but not clean: {}", store.recovery());
+        check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
+        store.abandon();
+    }
+}
