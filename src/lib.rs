@@ -103,6 +103,7 @@ pub use options::{
 };
 pub use read::{Batch, LogItem, QueueItem, ReadLimit, Record};
 pub use recovery::report::{Finding, RecoveryReport};
+pub use repair::{Loss, Remedy, RepairMode, RepairReport, repair};
 #[cfg(feature = "sim")]
 pub use store::Step;
 pub use store::{Arrival, Progress, Store};

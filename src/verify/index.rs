@@ -87,7 +87,9 @@ impl<'a> IndexCheck<'a> {
             compared: 0,
         };
         let state = context.inspected.checkpoint.as_ref().and_then(|c| c.index.clone());
-        for path in list(context.disk, findings)? {
+        for path in
+            list(context.disk, &mut |path| findings.note("foreign-file", path, "no index file"))?
+        {
             check.open(path, context.is_closed(), state.as_ref(), options, findings)?;
         }
         for file in 0..check.files.len() {
@@ -352,7 +354,26 @@ fn hashes(view: &RecordView<'_>) -> Vec<u32> {
     keys.map(|key| key_hash(view.topic(), key)).collect()
 }
 
-fn list(disk: &dyn Disk, findings: &mut Findings<'_>) -> Result<Vec<FilePath>> {
+/// The geometry of the first file that tells it.
+pub(super) fn geometry_on(disk: &dyn Disk) -> Result<Option<IndexGeometry>> {
+    for path in list(disk, &mut |_| {})? {
+        let file = disk.open(&path, Access::Read).map_err(failed("open", &path))?;
+        let len = file.len().map_err(failed("read the length of", &path))?;
+        let mut header = [0; INDEX_HEADER_BYTES];
+        if len < INDEX_HEADER_BYTES as u64 {
+            continue;
+        }
+        file.read_exact_at(&mut header, 0).map_err(failed("read", &path))?;
+        let found = geometry::find(&*file, len, &IndexHeader::decode(&header));
+        if let Some(found) = found.map_err(failed("read", &path))? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// The index files, in order; what else is there goes to `other`.
+fn list(disk: &dyn Disk, other: &mut dyn FnMut(&FilePath)) -> Result<Vec<FilePath>> {
     let dir = FilePath::new("index");
     let entries = match disk.list(&dir) {
         Ok(entries) => entries,
@@ -367,7 +388,7 @@ fn list(disk: &dyn Disk, findings: &mut Findings<'_>) -> Result<Vec<FilePath>> {
         if entry.kind == EntryKind::File && digits {
             paths.push(path);
         } else {
-            findings.note("foreign-file", &path, "no index file");
+            other(&path);
         }
     }
     paths.sort();

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fmt, path::Path};
 use crate::{
     disk::{Access, Disk, FilePath, failed, file::FileDisk},
     error::{Error, ErrorKind, Result},
+    format::index::IndexGeometry,
     log::DamagedRange,
     offset::{PhysicalOffset, StoreTime},
     options::{OnDamage, Options},
@@ -187,6 +188,11 @@ pub(crate) fn verify_on(
     }
     findings.finish(&mut summary);
     Ok(summary)
+}
+
+/// The geometry of the index files that are there, if it can be made out.
+pub(crate) fn index_geometry(disk: &dyn Disk) -> Result<Option<IndexGeometry>> {
+    index::geometry_on(disk)
 }
 
 /// What the checks share.
