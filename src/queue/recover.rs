@@ -103,8 +103,8 @@ fn list_files(
     Ok(files)
 }
 
-/// The length that the files of a directory have, `None` without any. An empty last file of a
-/// queue, which a crash may leave, says nothing.
+/// The length that the files of a directory have, `None` without any. Empty files, which
+/// a crash may leave anywhere, say nothing.
 ///
 /// # Errors
 ///
@@ -113,13 +113,10 @@ fn list_files(
 pub(crate) fn infer_file_bytes(queues: &[QueueOnDisk]) -> Result<Option<u64>> {
     let mut known: Option<(u64, FilePath)> = None;
     for queue in queues {
-        for (n, file) in queue.files.iter().enumerate() {
+        for file in queue.files.iter().filter(|file| file.len > 0) {
             let path = file_path(&queue.key, file.base);
-            if file.len == 0 && n + 1 == queue.files.len() {
-                continue;
-            }
             let problem = match &known {
-                _ if file.len == 0 || file.len % ENTRY != 0 || file.len > i32::MAX as u64 => {
+                _ if file.len % ENTRY != 0 || file.len > i32::MAX as u64 => {
                     format!("{path} has a length that no queue file has len={}", file.len)
                 }
                 Some((len, other)) if *len != file.len => {
