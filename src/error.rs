@@ -89,6 +89,10 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Full,
             _ => ErrorKind::Io,
         };
+        let what = match kind {
+            ErrorKind::Full => format!("{}; free some space, then it works again", what.into()),
+            _ => what.into(),
+        };
         Self::with_source(kind, what, source)
     }
 

@@ -340,8 +340,8 @@ impl Engine {
         }
         self.log.drop_spare()?;
         self.checkpoint(keeper, Closing::Yes)?;
-        if !self.queues.degraded().is_empty() {
-            // The Java store must rebuild the queues too: `abort` stays.
+        if !self.queues.degraded().is_empty() || self.dispatcher.lock().index_behind {
+            // A Java store must rebuild queues and index too: `abort` stays.
             return Ok(());
         }
         let path = FilePath::new(ABORT);

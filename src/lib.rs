@@ -21,10 +21,10 @@
 //!
 //! ## Errors
 //!
-//! There is one [`Error`]. Its [`kind`](Error::kind) is made to decide by, its text for people. After
-//! [`Timeout`](ErrorKind::Timeout) or a receipt with
-//! [`FlushDiskTimeout`](PutStatus::FlushDiskTimeout) the outcome is unknown; after any other error of
-//! an append that gave no ticket, nothing was appended.
+//! There is one [`Error`]. Its [`kind`](Error::kind) is made to decide by, its text for people.
+//! After [`Timeout`](ErrorKind::Timeout) or a receipt with
+//! [`FlushDiskTimeout`](PutStatus::FlushDiskTimeout) the outcome is unknown; after any other error
+//! of an append that gave no ticket, nothing was appended.
 //!
 //! ```
 //! use steadfast::{ErrorKind, Message, Options, QueueKey, Store};
@@ -42,8 +42,8 @@
 //! ## Threads
 //!
 //! A store that is open for writing has four threads: one flushes, one fills queues and index, one
-//! makes room ahead, one keeps house. Everything else runs on the callers' threads. A read-only store
-//! has none.
+//! makes room ahead, one keeps house. Everything else runs on the callers' threads. A read-only
+//! store has none.
 //!
 //! ## Features
 //!
@@ -79,9 +79,11 @@ mod options;
 mod queue;
 mod read;
 mod recovery;
+mod repair;
 mod runtime;
 mod store;
 mod ticket;
+mod verify;
 mod watermark;
 
 pub use builder::StoreBuilder;
@@ -101,10 +103,12 @@ pub use options::{
 };
 pub use read::{Batch, LogItem, QueueItem, ReadLimit, Record};
 pub use recovery::report::{Finding, RecoveryReport};
+pub use repair::{Loss, Remedy, RepairMode, RepairReport, repair};
 #[cfg(feature = "sim")]
 pub use store::Step;
 pub use store::{Arrival, Progress, Store};
 pub use ticket::{Receipt, Ticket};
+pub use verify::{Severity, VerifyFinding, VerifySummary, verify};
 
 /// Formats and single parts of the engine, for benches, fuzz targets and tools. No promise of
 /// stability.

@@ -103,8 +103,8 @@ fn list_files(
     Ok(files)
 }
 
-/// The length that the files of a directory have, `None` without any. Empty files, which
-/// a crash may leave anywhere, say nothing.
+/// The length that the files of a directory have, `None` without any. An empty file says nothing:
+/// a crash may leave the names of several new files and the lengths of only some.
 ///
 /// # Errors
 ///

@@ -42,7 +42,7 @@ pub(crate) fn cut(
 }
 
 /// Copies `[start, end)` of the segment at `base` into files of its own.
-fn quarantine(
+pub(crate) fn quarantine(
     disk: &dyn Disk,
     base: PhysicalOffset,
     start: PhysicalOffset,

@@ -54,6 +54,8 @@ pub(crate) struct RecoveredLog {
     pub(crate) end: PhysicalOffset,
     pub(crate) damage: Vec<DamagedRange>,
     pub(crate) report: RecoveryReport,
+    /// Every record that was walked above our durable end carries a checksum of all of it.
+    record_crc: bool,
     /// What has to be cut before the first append, if anything.
     cut: Option<Cut>,
 }
@@ -185,7 +187,14 @@ pub(crate) fn examine(
         if inspected.durable_end > PhysicalOffset::ZERO {
             return Err(shorter(start, inspected.durable_end));
         }
-        return Ok(RecoveredLog { start, end: start, damage: Vec::new(), report, cut: None });
+        return Ok(RecoveredLog {
+            start,
+            end: start,
+            damage: Vec::new(),
+            report,
+            record_crc: false,
+            cut: None,
+        });
     };
     let extent = Extent { disk, bases: &files.bases, segment_bytes };
     let from = look_back(disk, &extent, from.max(start))?;
@@ -222,6 +231,7 @@ pub(crate) fn examine(
     if log.end > files_end {
         return Err(shorter(files_end, log.end));
     }
+    log.record_crc = above == ChecksumRule::Required;
     log.report.log_end = log.end;
     if on_damage == OnDamage::Refuse {
         refuse(&log)?;
@@ -294,7 +304,7 @@ fn decide(
             }
         }
     }
-    RecoveredLog { start, end, damage, report, cut }
+    RecoveredLog { start, end, damage, report, record_crc: false, cut }
 }
 
 fn shorter(end: PhysicalOffset, durable_end: PhysicalOffset) -> Error {
@@ -405,13 +415,21 @@ pub(crate) fn apply(
     };
     if from < log.end {
         cut::rewrite(&extent, from, log.end)?;
-        write_frames(disk, &extent, from, log)?;
+        // Walking may begin where a frame does, so a frame begins where a record does: of another
+        // program's log only the segment's base is known to be such a place.
+        let begin = match inspected.provenance {
+            Provenance::Ours { durable_end } => durable_end,
+            Provenance::Foreign => {
+                let behind = files.bases.partition_point(|base| *base < log.end);
+                behind.checked_sub(1).map_or(log.start, |i| files.bases[i])
+            }
+        };
+        write_frames(disk, &extent, begin, log)?;
     }
     Ok(())
 }
 
-/// Says in frames that everything up to the log's end is durable now. What is in it was checked
-/// record by record, but not that each carries a checksum of its own.
+/// Says in frames that everything from `from` up to the log's end is durable now.
 fn write_frames(
     disk: &Arc<dyn Disk>,
     extent: &Extent<'_>,
@@ -424,7 +442,8 @@ fn write_frames(
         let end = log.end.min(*base + extent.segment_bytes);
         if start < end {
             let len = (end - start) as u32;
-            let frame = frames::Frame { start, len, all_record_crc: false, bytes_crc: None };
+            let frame =
+                frames::Frame { start, len, all_record_crc: log.record_crc, bytes_crc: None };
             writer.append(*base, &frame)?;
         }
     }

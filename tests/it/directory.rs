@@ -70,7 +70,7 @@ pub(crate) fn put(store: &Store, kept: &mut Vec<Kept>, count: usize) {
     }
 }
 
-/// How the store was left.
+/// How the store was left: closed, or killed some time after it was opened again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Left {
     Closed,
@@ -81,7 +81,10 @@ pub(crate) enum Left {
 pub(crate) fn filled(dir: &Path, count: usize, left: Left) -> Vec<Kept> {
     let store = Store::builder(dir).options(options()).open().unwrap();
     let mut kept = Vec::new();
-    put(&store, &mut kept, count);
+    put(&store, &mut kept, count / 2);
+    store.close().unwrap();
+    let store = Store::builder(dir).options(options()).open().unwrap();
+    put(&store, &mut kept, count - count / 2);
     match left {
         Left::Closed => store.close().unwrap(),
         Left::Killed => store.abandon(),

@@ -4,5 +4,9 @@
 
 mod basics;
 mod corruption;
+mod derived_files;
 mod directory;
+mod disk_full;
+mod foreign_files;
+mod many_queues;
 mod sim;

@@ -1,5 +1,6 @@
 //! Running the tool for real.
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used)]
 
 use std::{
     io::Write,

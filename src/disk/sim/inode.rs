@@ -16,7 +16,8 @@ const SEARCHED_PAGES: u64 = 64;
 struct PageState {
     durable: Stored,
     /// What the page held when a sync failed to write it: while memory still holds just this, the
-    /// page counts as clean. Cleared by a write call, which makes the page dirty whatever it writes.
+    /// page counts as clean. Cleared by a write call, which makes the page dirty whatever it
+    /// writes.
     clean: Option<Arc<PageBytes>>,
     /// Has a block. Stores to a page without one are what a real system answers with SIGBUS.
     allocated: bool,

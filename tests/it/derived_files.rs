@@ -1,0 +1,168 @@
+//! Everything but the log can be deleted or garbled: it comes back, and nothing is lost.
+
+use std::{
+    fs,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use steadfast::{Group, OnDamage, QueueOffset, Store, StoreTime, disk::sim::Rng};
+
+use crate::directory::{Kept, Left, body, check, copy, filled, key, open, put, queue};
+
+const MESSAGES: usize = 300;
+/// What can be derived from the log.
+const DERIVED: [&str; 4] = ["consumequeue", "index", "steadfast", "checkpoint"];
+
+#[derive(Clone, Copy, Debug)]
+enum Harm {
+    Deleted,
+    Emptied,
+    Garbled,
+}
+
+const HARMS: [Harm; 3] = [Harm::Deleted, Harm::Emptied, Harm::Garbled];
+
+/// The files at or under `path`.
+fn files_under(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let entries = fs::read_dir(path).unwrap();
+    entries.flat_map(|entry| files_under(&entry.unwrap().path())).collect()
+}
+
+fn harm(dir: &Path, name: &str, harm: Harm, rng: &mut Rng) {
+    let path = dir.join(name);
+    let files = files_under(&path);
+    assert!(!files.is_empty(), "there is nothing to harm: {name}");
+    match harm {
+        Harm::Deleted if path.is_file() => fs::remove_file(path).unwrap(),
+        Harm::Deleted => fs::remove_dir_all(path).unwrap(),
+        Harm::Emptied => files.iter().for_each(|file| fs::write(file, "").unwrap()),
+        Harm::Garbled => {
+            for path in files {
+                let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+                let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+                rng.fill(&mut bytes);
+                file.write_all_at(&bytes, 0).unwrap();
+            }
+        }
+    }
+}
+
+fn check_all(store: &Store, kept: &[Kept]) {
+    check(store, kept, |_| false);
+    for id in 0..3 {
+        let count = kept.iter().filter(|m| m.queue == id).count() as u64;
+        let whole = (QueueOffset::ZERO, QueueOffset::new(count));
+        assert_eq!(store.queue_range(&queue(id)), Some(whole));
+    }
+    let ever = (StoreTime::from_millis(0), StoreTime::from_millis(i64::MAX));
+    for message in kept {
+        let found = store.query("orders", &key(message.number), ever.0, ever.1, 9).unwrap();
+        assert_eq!(found.len(), 1, "{message:?} by its key\n{}", store.recovery());
+        assert_eq!(found[0].body(), body(message.number));
+    }
+    store.health().unwrap();
+}
+
+fn comes_back(names: &[&str], harms: &[Harm], left: Left, rng: &mut Rng) {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path();
+    let mut kept = filled(dir, MESSAGES, left);
+    for (name, done) in names.iter().flat_map(|name| harms.iter().map(move |h| (name, h))) {
+        println!("{left:?}: {name} {done:?}");
+        let turn = tempfile::tempdir().unwrap();
+        copy(dir, turn.path());
+        harm(turn.path(), name, *done, rng);
+        let mut kept = kept.clone();
+        for _ in 0..2 {
+            let store = open(turn.path(), OnDamage::Refuse).unwrap();
+            check_all(&store, &kept);
+            put(&store, &mut kept, 20);
+            check_all(&store, &kept);
+            store.close().unwrap();
+        }
+    }
+    // And the harmless case, so that the checks above are known to be about the harm.
+    let store = open(dir, OnDamage::Refuse).unwrap();
+    put(&store, &mut kept, 20);
+    check_all(&store, &kept);
+}
+
+#[test]
+fn each_derived_file_comes_back_after_a_clean_close() {
+    comes_back(&DERIVED, &HARMS, Left::Closed, &mut Rng::new(3));
+}
+
+#[test]
+fn each_derived_file_comes_back_after_a_kill() {
+    comes_back(&DERIVED, &HARMS, Left::Killed, &mut Rng::new(4));
+}
+
+#[test]
+fn without_anything_but_the_log_all_messages_are_there() {
+    for left in [Left::Closed, Left::Killed] {
+        let home = tempfile::tempdir().unwrap();
+        let mut kept = filled(home.path(), MESSAGES, left);
+        for entry in fs::read_dir(home.path()).unwrap() {
+            let path = entry.unwrap().path();
+            match path.file_name().unwrap().to_str().unwrap() {
+                "commitlog" => {}
+                _ if path.is_dir() => fs::remove_dir_all(path).unwrap(),
+                _ => fs::remove_file(path).unwrap(),
+            }
+        }
+        let store = open(home.path(), OnDamage::Refuse).unwrap();
+        check_all(&store, &kept);
+        put(&store, &mut kept, 20);
+        check_all(&store, &kept);
+    }
+}
+
+#[test]
+fn a_queue_file_of_another_length_is_refused_by_name_or_rebuilt() {
+    let home = tempfile::tempdir().unwrap();
+    let kept = filled(home.path(), MESSAGES, Left::Closed);
+    let path = home.path().join("consumequeue/orders/1/00000000000000000000");
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(500).unwrap();
+    match open(home.path(), OnDamage::Refuse) {
+        Ok(store) => check_all(&store, &kept),
+        Err(e) => assert!(e.to_string().contains("consumequeue/orders/1"), "{e}"),
+    }
+    // What the error says can be done about it.
+    fs::remove_file(&path).unwrap();
+    check_all(&open(home.path(), OnDamage::Refuse).unwrap(), &kept);
+}
+
+#[test]
+fn consumer_offsets_come_from_the_backup_and_broken_ones_are_never_taken_for_none() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path();
+    let group = Group::new("billing").unwrap();
+    let kept = filled(dir, MESSAGES, Left::Closed);
+    for next in [7, 9] {
+        let store = open(dir, OnDamage::Refuse).unwrap();
+        store.consumers().commit(&group, &queue(0), QueueOffset::new(next)).unwrap();
+        store.close().unwrap();
+    }
+    let path = dir.join("config/consumerOffset.json");
+    let committed = |dir: &Path| {
+        let store = open(dir, OnDamage::Refuse).unwrap();
+        check_all(&store, &kept);
+        store.consumers().committed(&group, &queue(0))
+    };
+    assert_eq!(committed(dir), Some(QueueOffset::new(9)));
+    for harm_done in HARMS {
+        let turn = tempfile::tempdir().unwrap();
+        copy(dir, turn.path());
+        harm(turn.path(), "config/consumerOffset.json", harm_done, &mut Rng::new(5));
+        // The one before the last: consuming a little again loses nothing.
+        assert_eq!(committed(turn.path()), Some(QueueOffset::new(7)), "{harm_done:?}");
+    }
+    fs::write(&path, "{ not json").unwrap();
+    fs::write(dir.join("config/consumerOffset.json.bak"), "nor this").unwrap();
+    let error = open(dir, OnDamage::Refuse).unwrap_err().to_string();
+    assert!(error.contains("consumerOffset.json"), "{error}");
+}
