@@ -68,6 +68,8 @@ pub(crate) struct World {
     pub(crate) traced: u64,
     pub(crate) counts: Counts,
     told: bool,
+    /// The store's own files were taken away: it must take the log for another program's.
+    orphaned: bool,
     /// Records may lack a checksum of all of them.
     unchecked: bool,
 }
@@ -106,6 +108,7 @@ impl World {
             traced: 0,
             counts: Counts::default(),
             told,
+            orphaned: false,
             unchecked: false,
         };
         world.tell(|| format!("{}", world.setup));
@@ -177,8 +180,9 @@ impl World {
     fn draw_faults(&mut self, calls: u64) -> faults::Planned {
         // A write that stops in the middle leaves what only a checksum of all of it can tell from
         // a sound record.
-        let only_halts =
-            self.unchecked || self.setup.options.record_checksum == RecordChecksum::Off;
+        let only_halts = self.orphaned
+            || self.unchecked
+            || self.setup.options.record_checksum == RecordChecksum::Off;
         faults::draw(&mut self.rng, &self.disk, calls, only_halts)
     }
 
@@ -187,6 +191,8 @@ impl World {
         let store = self.store.take().unwrap();
         self.count_rows(&store);
         let before = self.model.puts.len();
+        let foreign = std::mem::take(&mut self.orphaned);
+        check::findings(&store, foreign);
         check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
         self.counts.lost_unacknowledged += (before - self.model.puts.len().min(before)) as u64;
         self.store = Some(store);
@@ -203,6 +209,7 @@ impl World {
                 "recovered already: {}",
                 store.recovery()
             );
+            check::findings(&store, false);
             check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
             self.store = Some(store);
         }
@@ -344,7 +351,7 @@ impl World {
     fn image(&mut self, halted: Option<SimDisk>) -> SimDisk {
         let unsure = self.model.end() > self.model.safe_power || !self.model.maybe.is_empty();
         // Without checksums of whole records a torn one cannot be told from a sound one.
-        let power = self.rng.chance(3, 5) && !(self.unchecked && unsure);
+        let power = self.rng.chance(3, 5) && !(self.unchecked && unsure) && !self.orphaned;
         self.tell(|| if power { "power failure".into() } else { "process crash".into() });
         let disk = halted.as_ref().unwrap_or(&self.disk);
         if power {
@@ -355,13 +362,23 @@ impl World {
         }
         self.counts.process_crashes += 1;
         let image = disk.crash_process();
-        if self.rng.chance(1, 4) {
+        if self.rng.chance(1, 4) && !self.orphaned {
             self.tell(|| "  memory is short".into());
             image.drop_clean_pages();
             self.lossy |= self.sync_failed;
         }
         if self.lossy {
             self.model.safe_process = self.model.safe_power;
+        }
+        // What only the store's own files know is lost with them, so only where there is no such
+        // thing: no segment was removed, no sync failed.
+        let sound = !self.lossy && !self.sync_failed && !self.tainted && self.model.start_may == 0;
+        if sound && self.rng.chance(1, 30) {
+            self.tell(|| "  steadfast/ is gone".into());
+            for path in image.paths().iter().filter(|path| path.starts_with("steadfast/")) {
+                image.remove_file(path);
+            }
+            self.orphaned = true;
         }
         image
     }
@@ -399,6 +416,7 @@ impl World {
         self.open(true);
         let store = self.store.take().unwrap();
         assert!(store.recovery().was_clean, "closed but not clean: {}", store.recovery());
+        check::findings(&store, false);
         check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
         store.abandon();
     }

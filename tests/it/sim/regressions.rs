@@ -253,3 +253,20 @@ fn a_failed_sync_then_a_reopen_then_a_power_failure_keeps_what_was_acknowledged(
         store.abandon();
     }
 }
+
+/// A power failure may leave any new file empty, also one before a whole one.
+#[test]
+fn an_empty_queue_file_before_a_whole_one_is_rebuilt() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk, Sync);
+    let kept = puts(&store, 25);
+    flush(&store);
+    store.step(Step::Checkpoint).unwrap();
+    let image = disk.crash_process();
+    store.abandon();
+    image.truncate("consumequeue/orders/0/00000000000000000000", 0);
+    let store = open(&image, Sync);
+    assert_has(&store, &kept);
+    let range = store.queue_range(&queue()).unwrap();
+    assert_eq!((range.0.get(), range.1.get()), (0, 25));
+}
