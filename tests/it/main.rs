@@ -8,5 +8,6 @@ mod derived_files;
 mod directory;
 mod disk_full;
 mod foreign_files;
+mod fuzz_replay;
 mod many_queues;
 mod sim;
