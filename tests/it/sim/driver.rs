@@ -68,6 +68,8 @@ pub(crate) struct World {
     pub(crate) traced: u64,
     pub(crate) counts: Counts,
     told: bool,
+    /// Power failed and no recovery went through since.
+    torn: bool,
     /// The store's own files were taken away: it must take the log for another program's.
     orphaned: bool,
     /// Records may lack a checksum of all of them.
@@ -108,6 +110,7 @@ impl World {
             traced: 0,
             counts: Counts::default(),
             told,
+            torn: false,
             orphaned: false,
             unchecked: false,
         };
@@ -159,7 +162,7 @@ impl World {
                     self.disk.set_faults(FaultPlan::none());
                     self.tell(|| format!("  {}", store.recovery()));
                     self.store = Some(store);
-                    (self.lossy, self.sync_failed) = (false, self.tainted);
+                    (self.lossy, self.sync_failed, self.torn) = (false, self.tainted, false);
                     self.unchecked |= options.record_checksum == RecordChecksum::Off;
                     self.counts.opens += 1;
                     return;
@@ -209,7 +212,8 @@ impl World {
                 "recovered already: {}",
                 store.recovery()
             );
-            check::findings(&store, false);
+            let foreign = std::mem::take(&mut self.orphaned);
+            check::findings(&store, foreign);
             check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
             self.store = Some(store);
         }
@@ -358,6 +362,7 @@ impl World {
             self.counts.power_failures += 1;
             self.model.safe_process = self.model.safe_power;
             (self.tainted, self.lossy, self.sync_failed) = (false, false, false);
+            self.torn = true;
             return disk.power_failure(&mut self.rng);
         }
         self.counts.process_crashes += 1;
@@ -371,8 +376,12 @@ impl World {
             self.model.safe_process = self.model.safe_power;
         }
         // What only the store's own files know is lost with them, so only where there is no such
-        // thing: no segment was removed, no sync failed.
-        let sound = !self.lossy && !self.sync_failed && !self.tainted && self.model.start_may == 0;
+        // thing: no segment was removed, no sync failed, no record is torn.
+        let sound = !self.torn
+            && !self.lossy
+            && !self.sync_failed
+            && !self.tainted
+            && self.model.start_may == 0;
         if sound && self.rng.chance(1, 30) {
             self.tell(|| "  steadfast/ is gone".into());
             for path in image.paths().iter().filter(|path| path.starts_with("steadfast/")) {
@@ -416,7 +425,8 @@ impl World {
         self.open(true);
         let store = self.store.take().unwrap();
         assert!(store.recovery().was_clean, "closed but not clean: {}", store.recovery());
-        check::findings(&store, false);
+        let foreign = std::mem::take(&mut self.orphaned);
+        check::findings(&store, foreign);
         check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
         store.abandon();
     }
