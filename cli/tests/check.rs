@@ -1,5 +1,7 @@
 //! Damage is found, named, and given up only when told so.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{fs, path::Path};

@@ -31,7 +31,7 @@ pub(super) fn find(
     let mut bytes = vec![0; len as usize];
     file.read_exact_at(&mut bytes, 0)?;
     let slots_and_entries = len - INDEX_HEADER_BYTES as u64;
-    if slots_and_entries % INDEX_SLOT_BYTES as u64 != 0 {
+    if !slots_and_entries.is_multiple_of(INDEX_SLOT_BYTES as u64) {
         return Ok(None);
     }
     // Every five slots more are one entry less.
