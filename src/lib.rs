@@ -81,6 +81,7 @@ mod read;
 mod recovery;
 mod runtime;
 mod store;
+mod sync;
 mod ticket;
 mod watermark;
 
