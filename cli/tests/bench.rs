@@ -1,10 +1,6 @@
 //! The benches run, print their columns, and leave nothing behind.
 
-<<<<<<< HEAD
-#![allow(clippy::unwrap_used)]
-=======
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
->>>>>>> cli
 
 mod common;
 

@@ -1,10 +1,6 @@
 //! Damage is found, named, and given up only when told so.
 
-<<<<<<< HEAD
-#![allow(clippy::unwrap_used)]
-=======
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
->>>>>>> cli
 
 mod common;
 

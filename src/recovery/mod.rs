@@ -388,17 +388,10 @@ pub(crate) fn apply(
     if let Some(path) = &files.empty_last {
         disk.remove(path).map_err(failed("remove", path))?;
     }
-<<<<<<< HEAD
     cut::remove(&**disk, &files.retired)?;
-    let Some(segment_bytes) = files.segment_bytes else { return Ok(()) };
-    let extent = Extent { disk: &**disk, bases: &files.bases, segment_bytes };
-    if inspected.foreign.is_some() {
-        // Frames of ours say nothing about bytes that another program may have replaced.
-=======
     if inspected.foreign.is_some() || inspected.checkpoint.is_none() {
         // Frames of ours say nothing about bytes that another program may have replaced, nor about
         // a log that begins anew.
->>>>>>> quality
         frames::remove(&**disk, |_| true)?;
     }
     let Some(segment_bytes) = files.segment_bytes else { return Ok(()) };
