@@ -111,10 +111,6 @@ impl Model {
         &self.puts[self.by_queue[queue][offset as usize]]
     }
 
-    pub(crate) fn at(&self, at: u64) -> Option<&Put> {
-        self.puts.binary_search_by_key(&at, |put| put.at).ok().map(|n| &self.puts[n])
-    }
-
     /// Takes in what an append placed.
     pub(crate) fn put(&mut self, drafts: Vec<Draft>, places: &[Placement]) {
         assert_eq!(drafts.len(), places.len());
