@@ -82,6 +82,7 @@ mod recovery;
 mod repair;
 mod runtime;
 mod store;
+mod sync;
 mod ticket;
 mod verify;
 mod watermark;

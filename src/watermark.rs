@@ -8,23 +8,15 @@ use std::{
     cmp::{Ordering, Reverse},
     collections::BinaryHeap,
     fmt,
-    sync::{
-        OnceLock,
-        atomic::{
-            AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
-            Ordering::{Acquire, Relaxed, SeqCst},
-        },
-    },
+    sync::atomic::Ordering::{Acquire, Relaxed, SeqCst},
     task::Waker,
     time::Duration,
 };
 
-use parking_lot::Mutex;
-use rustix::thread::futex;
-
 use crate::{
     clock::Clock,
     error::{Error, Result},
+    sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, OnceLock, futex},
 };
 
 /// What became of a wait.
@@ -149,14 +141,11 @@ impl Watermark {
         stop: &AtomicBool,
     ) -> Outcome {
         loop {
-            if self.value.load(SeqCst) >= target {
-                return Outcome::Reached;
+            if let Some(outcome) = self.state(target) {
+                return outcome;
             }
             if stop.load(SeqCst) {
                 return Outcome::TimedOut;
-            }
-            if let Some(error) = self.closed.get() {
-                return Outcome::Closed(error.clone());
             }
             let left = deadline.saturating_sub(clock.elapsed());
             if left.is_zero() {
@@ -217,10 +206,12 @@ impl Watermark {
 
     /// What a wait for `target` would say now, `None` if it would go on.
     pub(crate) fn state(&self, target: u64) -> Option<Outcome> {
+        // The end first: what the mark passed before its end counts as passed.
+        let closed = self.closed.get();
         if self.value.load(SeqCst) >= target {
             return Some(Outcome::Reached);
         }
-        self.closed.get().cloned().map(Outcome::Closed)
+        closed.cloned().map(Outcome::Closed)
     }
 
     /// Tells those whose deadline is at or before `now` (the clock's `elapsed`).

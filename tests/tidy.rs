@@ -216,7 +216,7 @@ fn options_stay_few() {
 
 /// The engine's modules from the bottom up. A module uses those below its own layer.
 const LAYERS: [&[&str]; 5] = [
-    &["error", "offset", "name", "clock", "options", "message"],
+    &["error", "offset", "name", "clock", "options", "message", "sync"],
     &["format", "disk", "watermark"],
     &["log", "queue", "index", "consumer", "checkpoint", "ticket"],
     &["dispatch", "recovery"],

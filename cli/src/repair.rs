@@ -88,7 +88,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
 fn line(loss: &Loss, accepted: bool, plan: bool) -> String {
     let done = accepted && !plan;
     let what = match (loss.remedy, done) {
-        (Remedy::Placeholder, true) => "a placeholder is in its place, the bytes are in quarantine",
+        (Remedy::Placeholder, true) => {
+            "a placeholder is in its place; its bytes, if any, are in quarantine"
+        }
         (Remedy::Placeholder, false) => "would be replaced by a placeholder",
         (Remedy::Forget, true) => "the log is taken as ending here",
         (Remedy::Forget, false) => "the log would be taken as ending here",

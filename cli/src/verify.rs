@@ -87,13 +87,12 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
         summary.notes
     );
     if let Some(worst) = worst.filter(|w| w.severity != Severity::Note) {
+        // What to do about damage its detail says already.
         let advice = match worst.severity {
-            Severity::Damage => {
-                "restore it from a copy, or see what `steadfast repair --plan` says"
-            }
-            _ => "`steadfast repair` rebuilds what is derived from the log",
+            Severity::Inconsistency => "; `steadfast repair` makes anew what is derived",
+            _ => "",
         };
-        eprintln!("steadfast: {dir}: {worst}; {advice}");
+        eprintln!("steadfast: {dir}: {worst}{advice}");
     }
     Ok(Outcome::found(!summary.is_sound()))
 }

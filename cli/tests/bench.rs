@@ -1,5 +1,7 @@
 //! The benches run, print their columns, and leave nothing behind.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{json_lines, run, status, text};

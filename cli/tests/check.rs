@@ -1,5 +1,7 @@
 //! Damage is found, named, and given up only when told so.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{fs, path::Path};
@@ -141,7 +143,9 @@ fn only_accepted_loss_puts_placeholders_over_damage() {
     let range = (first % 65536) as usize..(first % 65536 + next - first) as usize;
     assert_eq!(fs::read(kept[0].path()).unwrap(), damaged[range]);
 
-    let records: Vec<_> = json_lines(&run(&["dump", path], ""))
+    let dump = run(&["dump", path], "");
+    assert_eq!(status(&dump), 0, "{}", text(&dump.stderr));
+    let records: Vec<_> = json_lines(&dump)
         .into_iter()
         .filter(|line| line["type"] == "record" || line["type"] == "blank")
         .collect();

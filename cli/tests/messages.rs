@@ -1,6 +1,6 @@
 //! Putting messages and getting them back, and what can go wrong with it.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -389,12 +389,13 @@ pub(crate) fn apply(
         disk.remove(path).map_err(failed("remove", path))?;
     }
     cut::remove(&**disk, &files.retired)?;
-    let Some(segment_bytes) = files.segment_bytes else { return Ok(()) };
-    let extent = Extent { disk: &**disk, bases: &files.bases, segment_bytes };
-    if inspected.foreign.is_some() {
-        // Frames of ours say nothing about bytes that another program may have replaced.
+    if inspected.foreign.is_some() || inspected.checkpoint.is_none() {
+        // Frames of ours say nothing about bytes that another program may have replaced, nor about
+        // a log that begins anew.
         frames::remove(&**disk, |_| true)?;
     }
+    let Some(segment_bytes) = files.segment_bytes else { return Ok(()) };
+    let extent = Extent { disk: &**disk, bases: &files.bases, segment_bytes };
     match &log.cut {
         Some(found) => {
             cut::cut(&extent, log.end, found.bytes_until, now)?;

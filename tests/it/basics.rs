@@ -96,7 +96,7 @@ fn a_large_segment_without_our_files_is_taken_over_and_opens_again() {
     let body = vec![7; 100_000];
     let store = open();
     for _ in 0..300 {
-        let _ = store.append(&Message::new(&queue, &body)).unwrap();
+        drop(store.append(&Message::new(&queue, &body)).unwrap());
     }
     store.close().unwrap();
     std::fs::remove_dir_all(dir.path().join("steadfast")).unwrap();

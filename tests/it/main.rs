@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod basics;
+mod concurrency;
 mod corruption;
 mod derived_files;
 mod directory;
