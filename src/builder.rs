@@ -135,6 +135,7 @@ impl StoreBuilder {
             access,
             store_host: self.store_host,
             progress: self.progress,
+            rebuild: false,
         })
     }
 }

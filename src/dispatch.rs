@@ -7,7 +7,7 @@ use crate::{
     clock::Clock,
     error::{ErrorKind, Result},
     format::{
-        entry::{DelayLevels, QueueEntry},
+        entry::{DelayLevels, Found, QueueEntry},
         frame::ChecksumRule,
         layout::{MAGIC_BLANK, TransactionState},
         resync::find_next_record,
@@ -24,6 +24,9 @@ use crate::{
 const STEP_RECORDS: usize = 4096;
 /// Queue entries in memory beyond this many bytes are written to their files.
 const BUFFER_BYTES: usize = 4 << 20;
+
+/// Queues remembered by the dispatcher, a power of two.
+const RECENT: usize = 64;
 
 /// Things that should not happen, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,8 +47,9 @@ pub(crate) struct DispatchCounts {
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     pub(crate) counts: DispatchCounts,
-    /// The queue that was written last: records of one queue often come in runs.
-    last: Option<Arc<ConsumeQueue>>,
+    /// Queues written lately, by a few bits of their names: most records are of one of these, and
+    /// it is found without a hash and a lock.
+    recent: Vec<Option<Arc<ConsumeQueue>>>,
     /// Keys could not be put, so none are any more.
     pub(crate) index_behind: bool,
     levels: DelayLevels,
@@ -64,7 +68,7 @@ impl Dispatcher {
     pub(crate) fn new() -> Self {
         Self {
             counts: DispatchCounts::default(),
-            last: None,
+            recent: vec![None; RECENT],
             index_behind: false,
             levels: DelayLevels::default(),
         }
@@ -73,7 +77,7 @@ impl Dispatcher {
     /// To be called when queues were replaced in their table: the one that is remembered here may
     /// not be in it any more, and what is put there would be seen by nobody.
     pub(crate) fn forget_queue(&mut self) {
-        self.last = None;
+        self.recent.fill(None);
     }
 
     /// Dispatches what is visible and not dispatched yet, at most a few thousand records. Returns
@@ -129,11 +133,18 @@ impl Dispatcher {
             };
             at += view.size() as usize;
             records += 1;
+            let found = Found::of(&view);
             if view.has_queue_entry() {
-                self.put(targets.queues, &view, offset)?;
+                self.put(targets.queues, &view, &found, offset)?;
             }
             if targets.index.is_some() && view.transaction_state() != TransactionState::Rollback {
-                collect_keys(&view, offset, &mut keys);
+                let (topic, store_time) = (view.topic(), view.store_time());
+                keys.extend(found.index_keys().map(|key| IndexKey {
+                    topic,
+                    key,
+                    physical_offset: offset,
+                    store_time,
+                }));
             }
         }
         if let Some(index) = targets.index
@@ -151,10 +162,12 @@ impl Dispatcher {
         &mut self,
         queues: &QueueTable,
         view: &RecordView<'_>,
+        found: &Found<'_>,
         offset: PhysicalOffset,
     ) -> Result<()> {
         let (topic, id) = (view.topic(), view.queue_id());
-        let known = match &self.last {
+        let slot = (id as usize).wrapping_add(topic.len() << 3) % RECENT;
+        let known = match &self.recent[slot] {
             Some(queue) if queue.key().is(topic, id) => Some(queue.clone()),
             _ => queues.get_by_name(topic, id),
         };
@@ -166,8 +179,11 @@ impl Dispatcher {
             }
             None => queues.get_or_create(topic, id)?,
         };
-        debug_assert_eq!(view.physical_offset(), offset);
-        let entry = QueueEntry::of(view, &self.levels);
+        let entry = QueueEntry {
+            physical_offset: offset,
+            size: view.size(),
+            tags_code: found.tags_code(view, &self.levels),
+        };
         match queue.put(view.queue_offset(), entry) {
             Ok(Put::Appended | Put::Duplicate) => {}
             Ok(Put::Gap { missing }) => self.counts.gaps += missing,
@@ -176,17 +192,7 @@ impl Dispatcher {
             Err(e) if e.kind() == ErrorKind::InvalidInput => self.counts.unplaced += 1,
             Err(e) => return Err(e),
         }
-        self.last = Some(queue);
+        self.recent[slot] = Some(queue);
         Ok(())
-    }
-}
-
-/// The record's unique key and keys, in the order RocketMQ indexes them.
-fn collect_keys<'a>(view: &RecordView<'a>, offset: PhysicalOffset, keys: &mut Vec<IndexKey<'a>>) {
-    // Most records without keys have no properties but the checksum: nothing to look through.
-    let store_time = view.store_time();
-    let topic = view.topic();
-    for key in view.unique_key().into_iter().chain(view.keys()) {
-        keys.push(IndexKey { topic, key, physical_offset: offset, store_time });
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     keeper::Keeper,
     log::{CommitLog, append::InHand},
     message::{Message, Placement},
+    offset::StoreTime,
     options::{FlushMode, Options},
     queue::QueueTable,
     recovery::report::RecoveryReport,
@@ -70,12 +71,11 @@ impl Engine {
     }
 
     pub(crate) fn append(&self, message: &Message<'_>) -> Result<Ticket> {
-        let plan = self.plan(message)?;
+        let now = self.clock.now();
+        let plan = self.plan(message, now)?;
+        let plans = std::slice::from_ref(&plan);
         let mut first = None;
-        let end =
-            self.log.append(std::slice::from_ref(&plan), self.in_hand(message.wait), |p| {
-                first = Some(p);
-            })?;
+        let end = self.log.append(plans, now, self.in_hand(message.wait), |p| first = Some(p))?;
         self.ticket(end.get(), message.wait, first.expect(NO_PLACEMENT), Vec::new())
     }
 
@@ -91,20 +91,19 @@ impl Engine {
                 format!("the batch is too large bytes={bodies} max_message_bytes={max}"),
             ));
         }
-        let plans = messages.iter().map(|m| self.plan(m)).collect::<Result<Vec<_>>>()?;
+        let now = self.clock.now();
+        let plans = messages.iter().map(|m| self.plan(m, now)).collect::<Result<Vec<_>>>()?;
         // One message that wants to be waited for makes the whole batch wait: it settles at once.
         let wait = messages.iter().any(|m| m.wait);
         let mut placed = Vec::with_capacity(plans.len());
-        let end = self.log.append(&plans, self.in_hand(wait), |p| placed.push(p))?;
+        let end = self.log.append(&plans, now, self.in_hand(wait), |p| placed.push(p))?;
         let others = placed.split_off(1);
         self.ticket(end.get(), wait, placed[0], others)
     }
 
-    fn plan<'a>(&self, message: &'a Message<'a>) -> Result<RecordPlan<'a>> {
+    fn plan<'a>(&self, message: &'a Message<'a>, now: StoreTime) -> Result<RecordPlan<'a>> {
         self.writable()?;
-        message.check()?;
         let config = self.log.config();
-        let now = self.clock.now();
         RecordPlan::new(message, &config.limits, config.checksum, now, config.store_host)
     }
 

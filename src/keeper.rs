@@ -1,6 +1,6 @@
 //! Housekeeping: checkpoints, saved consumer offsets, retention, the clean close.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use crate::{
     checkpoint::{Checkpoint, JAVA_CHECKPOINT_BYTES, frames, snapshot, snapshot::QueueState},
@@ -8,8 +8,10 @@ use crate::{
     engine::Engine,
     error::{Error, ErrorKind, Result},
     index::IndexState,
-    offset::PhysicalOffset,
+    log::segment::{LOG_DIR, Segment, path_of},
+    offset::{PhysicalOffset, StoreTime},
     options::{ForcedCleaning, RecordChecksum},
+    read::LogItem,
     recovery::ABORT,
 };
 
@@ -32,6 +34,9 @@ pub(crate) struct Keeper {
     retention_at: Duration,
     /// Taken, and waiting for the log to be durable that far.
     taken: Option<Taken>,
+    /// Segments before this are being removed. Checkpoints say so, for a crash may leave any of
+    /// them, and the next open must not take what is missing between them for damage.
+    removing: Option<PhysicalOffset>,
     /// What retention did since the store was opened.
     pub(crate) removed: Removed,
     /// Why the store is not as it should be, though it goes on.
@@ -47,6 +52,7 @@ impl Keeper {
             offsets_at: now,
             retention_at: now,
             taken: None,
+            removing: None,
             removed: Removed::default(),
             degraded: None,
         }
@@ -158,12 +164,12 @@ impl Engine {
         assert!(at.get() <= self.log.marks().durable.get(), "a checkpoint past the durable log");
         self.queues.sync()?;
         let (index, index_behind) = self.sync_index(keeper, index);
-        let snapshot = snapshot::write(&*self.disk, keeper.last.sequence + 1, at, &queues)?;
+        let snapshot = snapshot::write(&*self.disk, writable.checkpoints.next(), at, &queues)?;
         let durable_end = PhysicalOffset::new(self.log.marks().durable.get());
         let checkpoint = Checkpoint {
             sequence: 0,
             durable_end,
-            log_start: self.log.start(),
+            log_start: keeper.removing.unwrap_or(self.log.start()),
             clean: closing == Closing::Yes && durable_end == at,
             flush: self.options.flush,
             record_crc: self.options.record_checksum == RecordChecksum::On,
@@ -226,6 +232,10 @@ impl Engine {
     /// Removes the oldest segments that are expired, or (`forced`) the oldest one at any age.
     /// Never the active one. Returns how many.
     pub(crate) fn remove_expired(&self, keeper: &mut Keeper, forced: bool) -> Result<usize> {
+        if let Some(start) = keeper.removing {
+            // An earlier pass was interrupted.
+            self.remove_before(keeper, start)?;
+        }
         let segments = self.log.segments().snapshot();
         let now = self.clock.now().as_millis();
         let reserved = i64::try_from(self.options.retention.reserved.as_millis());
@@ -238,41 +248,70 @@ impl Engine {
             if segment.end().get() > durable || count >= REMOVE_AT_ONCE {
                 break;
             }
-            let path = segment.path();
-            let modified = self.disk.modified(&path).map_err(failed("look at", &path))?;
-            if now.saturating_sub(modified.as_millis()) < reserved && !(forced && count == 0) {
+            let age = now.saturating_sub(self.last_stored(segment)?.as_millis());
+            if age < reserved && !(forced && count == 0) {
                 break;
             }
             count += 1;
         }
-        if count == 0 {
+        let Some(start) = segments.get(count).filter(|_| count > 0).map(|s| s.base) else {
             return Ok(0);
+        };
+        // Before anything goes, durable: the ends of all queues, and where the log will begin.
+        keeper.removing = Some(start);
+        if let Err(error) = self.checkpoint(keeper, Closing::No) {
+            keeper.removing = None;
+            return Err(error);
         }
-        // Before anything goes: the ends of all queues, durable.
-        self.checkpoint(keeper, Closing::No)?;
-        for _ in 0..count {
-            let Some(segment) = self.log.segments().remove_first() else { break };
-            let path = segment.path();
-            self.disk.remove(&path).map_err(failed("remove", &path))?;
+        self.remove_before(keeper, start)?;
+        Ok(count)
+    }
+
+    /// When the last record of `segment` was stored, about: clocks step back, so the file's own
+    /// time does not decide alone.
+    fn last_stored(&self, segment: &Segment) -> Result<StoreTime> {
+        let path = segment.path();
+        let mut last = self.disk.modified(&path).map_err(failed("look at", &path))?;
+        for at in [segment.base, segment.end()] {
+            if let Ok(Some((LogItem::Record(record), _))) = self.item_at(at) {
+                last = last.max(record.view().store_time());
+            }
         }
-        let dir = FilePath::new(crate::log::segment::LOG_DIR);
-        self.disk.sync_dir(&dir).map_err(failed("sync the directory", &dir))?;
-        let start = self.log.start();
+        Ok(last)
+    }
+
+    /// Removes the segments before `start`, then what queues and index know of them. What fails is
+    /// done by the next call.
+    fn remove_before(&self, keeper: &mut Keeper, start: PhysicalOffset) -> Result<()> {
         let queues = self.queues.list();
         let mins: Vec<_> = queues.iter().map(|queue| queue.min()).collect();
-        self.queues.remove_before(start)?;
-        keeper.removed.segments += count as u64;
+        self.queues.raise_mins(start)?;
         for (queue, min) in queues.iter().zip(mins) {
             if let Some(behind) = self.consumers.lowest(queue.key()) {
                 keeper.removed.unconsumed += queue.min().saturating_since(behind.max(min));
             }
         }
+        while self.log.start() < start {
+            let path = path_of(self.log.start());
+            match self.disk.remove(&path) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(failed("remove", &path)(e)),
+            }
+            keeper.removed.segments += 1;
+            if self.log.segments().remove_first().is_none() {
+                break;
+            }
+        }
+        let dir = FilePath::new(LOG_DIR);
+        self.disk.sync_dir(&dir).map_err(failed("sync the directory", &dir))?;
+        self.queues.remove_before(start)?;
         if let Some(index) = &self.index {
             index.remove_before(start)?;
         }
         frames::remove(&*self.disk, |base| base < start)?;
-        self.checkpoint(keeper, Closing::No)?;
-        Ok(count)
+        keeper.removing = None;
+        self.checkpoint(keeper, Closing::No)
     }
 
     /// Writes everything and says that the store was closed cleanly, if it was.
@@ -293,13 +332,16 @@ impl Engine {
         self.log.flush()?;
         self.dispatch_all(|_| {})?;
         self.save_offsets()?;
+        if let Some(start) = keeper.removing {
+            self.remove_before(keeper, start)?;
+        }
         if let Some(error) = self.log.sync_frames() {
             keeper.degraded.get_or_insert(error);
         }
         self.log.drop_spare()?;
         self.checkpoint(keeper, Closing::Yes)?;
-        if !self.queues.degraded().is_empty() {
-            // The Java store must rebuild the queues too: `abort` stays.
+        if !self.queues.degraded().is_empty() || self.dispatcher.lock().index_behind {
+            // A Java store must rebuild queues and index too: `abort` stays.
             return Ok(());
         }
         let path = FilePath::new(ABORT);

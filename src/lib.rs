@@ -79,10 +79,12 @@ mod options;
 mod queue;
 mod read;
 mod recovery;
+mod repair;
 mod runtime;
 mod store;
 mod sync;
 mod ticket;
+mod verify;
 mod watermark;
 
 pub use builder::StoreBuilder;
@@ -102,10 +104,12 @@ pub use options::{
 };
 pub use read::{Batch, LogItem, QueueItem, ReadLimit, Record};
 pub use recovery::report::{Finding, RecoveryReport};
+pub use repair::{Loss, Remedy, RepairMode, RepairReport, repair};
 #[cfg(feature = "sim")]
 pub use store::Step;
 pub use store::{Arrival, Progress, Store};
 pub use ticket::{Receipt, Ticket};
+pub use verify::{Severity, VerifyFinding, VerifySummary, verify};
 
 /// Formats and single parts of the engine, for benches, fuzz targets and tools. No promise of
 /// stability.

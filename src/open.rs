@@ -44,6 +44,8 @@ pub(crate) struct OpenRequest {
     pub(crate) access: Access,
     pub(crate) store_host: SocketAddr,
     pub(crate) progress: Box<ProgressFn>,
+    /// Queues and index are made anew from the log, whatever their files hold.
+    pub(crate) rebuild: bool,
 }
 
 const LOCK: &str = "lock";
@@ -85,12 +87,12 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
     } else {
         hide_unsynced(&**disk, &inspected, &mut log)?;
     }
-    restore_index(&mut derived, &inspected, log.start)?;
+    restore_index(&mut derived, &inspected, log.start, request.rebuild)?;
     assemble(request, inspected, log, derived, lock)
 }
 
 /// Takes RocketMQ's own lock before anything is looked at.
-fn take_lock(disk: &dyn Disk) -> Result<Box<dyn DirectoryLock>> {
+pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn DirectoryLock>> {
     let path = FilePath::new(LOCK);
     match disk.lock(&path) {
         Ok(lock) => Ok(lock),
@@ -180,6 +182,10 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
         None => None,
     };
     match states {
+        Some((_, states)) if request.rebuild => {
+            derived.floors = states.into_iter().map(|state| (state.key, state.end)).collect();
+            derived.rebuilt = Some("a repair was asked for".into());
+        }
         Some((at, states)) => from_snapshot(&mut derived, at.max(log_start), states)?,
         None if inspected.files.bases.is_empty() => {}
         None => without_snapshot(&mut derived, &**disk, &found.queues, inspected)?,
@@ -230,11 +236,14 @@ fn restore_index(
     derived: &mut Derived,
     inspected: &Inspected,
     log_start: PhysicalOffset,
+    rebuild: bool,
 ) -> Result<()> {
     let Some(index) = &derived.index else { return Ok(()) };
     let trusted = inspected.checkpoint.as_ref().filter(|_| inspected.foreign.is_none());
     let known = match trusted {
-        Some(checkpoint) if checkpoint.snapshot.is_some() => Known::UpTo(checkpoint.index.clone()),
+        Some(checkpoint) if checkpoint.snapshot.is_some() && !rebuild => {
+            Known::UpTo(checkpoint.index.clone())
+        }
         _ => Known::Nothing,
     };
     let mut restored = index.restore(&known)?;
@@ -261,7 +270,7 @@ fn assemble(
     derived: Derived,
     lock: Option<Box<dyn DirectoryLock>>,
 ) -> Result<Engine> {
-    let OpenRequest { disk, clock, options, access, store_host, progress } = request;
+    let OpenRequest { disk, clock, options, access, store_host, progress, .. } = request;
     let append_path = Engine::append_path(&*disk, &options);
     let segment_bytes = inspected.files.segment_bytes.unwrap_or(options.segment_bytes);
     let config = LogConfig {

@@ -89,8 +89,9 @@ impl Default for Retention {
 
 /// Everything that can be chosen about a store.
 ///
-/// File sizes and the index geometry of an existing directory are taken from its files; the
-/// values here are for what is newly created.
+/// File sizes of an existing directory are taken from its files; the values here are for what is
+/// newly created. The index geometry is stored nowhere: with other numbers than before the index
+/// is rebuilt from the log.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Options {

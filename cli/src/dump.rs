@@ -223,11 +223,13 @@ fn dump_queue(
             Ok(batch) if !batch.is_empty() => batch,
             Ok(_) => break,
             Err(error) => {
-                damaged = true;
                 let status = match error.kind() {
+                    // Given up before: the log itself is sound.
+                    ErrorKind::Damaged { .. } if is_filler(store, queue, at) => "LOST",
                     ErrorKind::Damaged { .. } => "DAMAGED",
                     _ => "NOT_READABLE",
                 };
+                damaged |= status != "LOST";
                 eprintln!("steadfast: {}: {error}", dir.display());
                 output::line(out, &Line::Gap { topic, queue_id, offset: at.get(), status })?;
                 at = at.next();
@@ -251,6 +253,12 @@ fn dump_queue(
         at = batch.next_offset();
     }
     Ok(damaged)
+}
+
+/// Whether no record belongs to that position any more.
+fn is_filler(store: &Store, queue: &QueueKey, at: QueueOffset) -> bool {
+    let items = store.queue_items(queue, at, 1).unwrap_or_default();
+    items.first().is_some_and(|item| item.size == i32::MAX as u32)
 }
 
 /// Where the record of the queue's last entry ends; -1 without one, as Java begins.

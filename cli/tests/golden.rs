@@ -1,5 +1,7 @@
 //! Directories that the Java store wrote are dumped as the Java store answers.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{

@@ -1,5 +1,7 @@
 //! Putting messages and getting them back, and what can go wrong with it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{

@@ -13,8 +13,11 @@ pub use formats::{batch_body, classify_segment, decode_record, offsets_json};
 pub use image::open_image;
 pub use schedule::crash_schedule;
 
+/// A target: what it is called, and what it does with its input.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// All targets, by name.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [Target; 6] = [
     ("decode_record", decode_record),
     ("classify_segment", classify_segment),
     ("open_image", open_image),

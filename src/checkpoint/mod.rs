@@ -230,13 +230,20 @@ impl CheckpointFile {
     pub(crate) fn write(&self, mut checkpoint: Checkpoint) -> Result<Checkpoint> {
         let path = FilePath::new(PATH);
         let mut sequence = self.sequence.lock();
-        // A number is used up even if the write fails: its slot may hold anything.
-        *sequence += 1;
-        checkpoint.sequence = *sequence;
-        let at = (*sequence % 2) * SLOT_DISTANCE;
+        checkpoint.sequence = *sequence + 1;
+        let at = (checkpoint.sequence % 2) * SLOT_DISTANCE;
+        // Until this one is durable its slot may hold anything: a later try gets another number,
+        // but the same slot, for the other one holds the newest that is sure to be sound.
+        *sequence += 2;
         self.file.write_all_at(&checkpoint.encode(), at).map_err(failed("write", &path))?;
         self.file.sync_data().map_err(failed("sync", &path))?;
+        *sequence = checkpoint.sequence;
         Ok(checkpoint)
+    }
+
+    /// The number of the checkpoint that is written next.
+    pub(crate) fn next(&self) -> u64 {
+        *self.sequence.lock() + 1
     }
 }
 

@@ -73,7 +73,7 @@ impl Memory {
     /// # Panics
     ///
     /// If the block is shorter.
-    #[cfg_attr(not(any(feature = "sim", feature = "internals")), allow(dead_code))]
+    #[cfg_attr(not(any(test, feature = "sim")), allow(dead_code))]
     pub(crate) fn shared_heap(block: Arc<HeapBlock>, len: u64, access: Access) -> Self {
         assert!(len <= block.len(), "memory longer than its block len={len}");
         Self::over(Bytes::Heap(block), len as usize, access)
@@ -270,7 +270,7 @@ unsafe impl Send for HeapBlock {}
 // SAFETY: as above.
 unsafe impl Sync for HeapBlock {}
 
-#[cfg_attr(not(any(feature = "sim", feature = "internals")), allow(dead_code))]
+#[cfg_attr(not(any(test, feature = "sim")), allow(dead_code))]
 impl HeapBlock {
     /// `len` bytes, all zero.
     ///

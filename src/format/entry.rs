@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use super::{hash::java_hash, view::RecordView};
-use crate::{
-    message::PROPERTY_TAGS,
-    offset::{PhysicalOffset, StoreTime},
-};
+use crate::offset::{PhysicalOffset, StoreTime};
 
 /// Size of an entry in bytes.
 pub const ENTRY_BYTES: usize = 20;
@@ -128,15 +125,54 @@ impl Default for DelayLevels {
 /// What a queue entry says about a record besides where it is: the hash of its tag (0 without),
 /// or in [`SCHEDULE_TOPIC`] when it is due.
 pub fn tags_code(view: &RecordView<'_>, levels: &DelayLevels) -> i64 {
-    if view.topic() == SCHEDULE_TOPIC
-        && let Some(level) = view.property("DELAY").and_then(|level| level.parse::<i32>().ok())
-        && let Ok(level @ 1..) = u32::try_from(level)
-    {
-        return levels.due(level, view.store_time()).as_millis();
+    Found::of(view).tags_code(view, levels)
+}
+
+/// The properties that queues and index are made of, found in one pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Found<'a> {
+    tag: Option<&'a [u8]>,
+    delay: Option<&'a [u8]>,
+    keys: Option<&'a [u8]>,
+    unique_key: Option<&'a [u8]>,
+}
+
+impl<'a> Found<'a> {
+    /// Looks through the properties of `view`. The last one of a name counts.
+    pub(crate) fn of(view: &RecordView<'a>) -> Self {
+        let mut found = Self::default();
+        for (name, value) in view.properties() {
+            match name {
+                b"TAGS" => found.tag = Some(value),
+                b"KEYS" => found.keys = Some(value),
+                b"UNIQ_KEY" => found.unique_key = Some(value),
+                b"DELAY" => found.delay = Some(value),
+                _ => {}
+            }
+        }
+        found
     }
-    match view.property_bytes(PROPERTY_TAGS) {
-        Some(tag) => java_hash(&String::from_utf8_lossy(tag)).into(),
-        None => 0,
+
+    /// See [`tags_code`](tags_code()).
+    pub(crate) fn tags_code(&self, view: &RecordView<'_>, levels: &DelayLevels) -> i64 {
+        let text = |bytes: Option<&'a [u8]>| bytes.and_then(|bytes| str::from_utf8(bytes).ok());
+        if view.topic() == SCHEDULE_TOPIC
+            && let Some(level) = text(self.delay).and_then(|level| level.parse::<i32>().ok())
+            && let Ok(level @ 1..) = u32::try_from(level)
+        {
+            return levels.due(level, view.store_time()).as_millis();
+        }
+        match self.tag {
+            Some(tag) => java_hash(&String::from_utf8_lossy(tag)).into(),
+            None => 0,
+        }
+    }
+
+    /// The unique key, then the keys: the order in which RocketMQ indexes them.
+    pub(crate) fn index_keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let text = |bytes: Option<&'a [u8]>| bytes.and_then(|bytes| str::from_utf8(bytes).ok());
+        let keys = text(self.keys).into_iter().flat_map(|keys| keys.split(' '));
+        text(self.unique_key).into_iter().chain(keys.filter(|key| !key.is_empty()))
     }
 }
 

@@ -370,7 +370,8 @@ impl<'a> RecordView<'a> {
             value += u64::from(digit) * unit;
             unit *= 10;
         }
-        (!wrong).then_some(value)
+        // No checksum has this value: a digit that is none is a digit that was damaged.
+        Some(if wrong { u64::MAX } else { value })
     }
 
     #[inline]

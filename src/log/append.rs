@@ -1,19 +1,21 @@
 //! The one write path: offsets, encoding and publishing under one short lock.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use crate::{
     disk::{AppendPath, memory::MemoryWriter},
     error::{Error, ErrorKind, Result},
     format::record::{RecordPlan, encode_blank},
     message::Placement,
-    offset::{PhysicalOffset, QueueOffset},
+    offset::{PhysicalOffset, QueueOffset, StoreTime},
 };
 
 use super::{CommitLog, LogConfig, segment::Segment, sequence::Sequence, stage::Stage};
 
 /// Every full segment ends in a blank record, and its header is this long.
 const BLANK_BYTES: u64 = 8;
+/// A producer's clock reading this much older than the last one is a step of the clock.
+const CLOCK_STEP_MILLIS: i64 = 1000;
 /// Records may pile up to here before an appender writes them out itself.
 const STAGE_BYTES: usize = 4 << 20;
 
@@ -27,6 +29,8 @@ pub(super) struct AppendState {
     pub(super) spare: Option<Arc<Segment>>,
     sequence: Sequence,
     pub(super) stage: Stage,
+    /// Of the record appended last.
+    store_time: StoreTime,
 }
 
 /// What an append must see to before it can have its place.
@@ -67,6 +71,7 @@ impl AppendState {
             spare: None,
             sequence,
             stage: new_stage(config),
+            store_time: StoreTime::default(),
         }
     }
 
@@ -124,15 +129,26 @@ impl AppendState {
         log.marks.appended.advance(self.end().get());
     }
 
+    /// The store time of records that were planned at `now`. Producers take the time before they
+    /// take the lock, so one may come a moment late; a clock that really stepped back is believed.
+    fn advance_time(&mut self, now: StoreTime) -> StoreTime {
+        let behind = self.store_time.as_millis().saturating_sub(now.as_millis());
+        if !(0..CLOCK_STEP_MILLIS).contains(&behind) {
+            self.store_time = now;
+        }
+        self.store_time
+    }
+
     /// Encodes `plans` at the present position and publishes them together.
     fn place(
         &mut self,
         log: &CommitLog,
         plans: &[RecordPlan<'_>],
         total: u64,
+        now: StoreTime,
         placed: &mut dyn FnMut(Placement),
     ) -> PhysicalOffset {
-        let store_time = log.clock.now();
+        let store_time = self.advance_time(now);
         let mut at = self.end();
         let mut room = match &mut self.writer {
             Some(writer) => writer.slice(self.position, total),
@@ -174,6 +190,7 @@ impl CommitLog {
     pub(crate) fn append(
         &self,
         plans: &[RecordPlan<'_>],
+        now: StoreTime,
         in_hand: InHand,
         mut placed: impl FnMut(Placement),
     ) -> Result<PhysicalOffset> {
@@ -187,12 +204,12 @@ impl CommitLog {
                 ),
             ));
         }
-        self.hold_back(total)?;
+        let now = if self.hold_back(total)? { self.clock.now() } else { now };
         let end = loop {
             let mut state = self.append.lock();
             self.marks.durable.check_open()?;
             match state.make_room(self, total) {
-                Want::Nothing => break state.place(self, plans, total, &mut placed),
+                Want::Nothing => break state.place(self, plans, total, now, &mut placed),
                 want => {
                     drop(state);
                     self.provide(want)?;
@@ -215,15 +232,17 @@ impl CommitLog {
         }
     }
 
-    /// Waits while too many bytes wait for the disk.
-    fn hold_back(&self, total: u64) -> Result<()> {
-        if let Some(refused) = &*self.refused.read() {
+    /// Waits while too many bytes wait for the disk. Returns whether it did.
+    fn hold_back(&self, total: u64) -> Result<bool> {
+        if self.refusing.load(Ordering::Acquire)
+            && let Some(refused) = &*self.refused.read()
+        {
             return Err(refused.clone());
         }
         let max = self.config.max_unflushed_bytes;
         let ahead = |log: &Self| log.marks.appended.get() + total - log.marks.durable.get();
         if ahead(self) <= max {
-            return Ok(());
+            return Ok(false);
         }
         let deadline = self.clock.elapsed() + self.config.append_timeout;
         let target = (self.marks.appended.get() + total).saturating_sub(max);
@@ -232,7 +251,7 @@ impl CommitLog {
         // Others may have taken the room meanwhile; a little over the limit does no harm, a loop
         // without an end would.
         if self.marks.durable.get() >= target {
-            return Ok(());
+            return Ok(true);
         }
         Err(Error::new(
             ErrorKind::Busy,
@@ -260,7 +279,8 @@ impl CommitLog {
             }
             Err(error) => {
                 self.marks.fail("writing", &error);
-                Err(error)
+                // Not the error itself: this is no full disk that a later try may find emptier.
+                self.marks.durable.check_open()
             }
         }
     }

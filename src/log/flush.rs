@@ -51,7 +51,7 @@ impl CommitLog {
             if let Err(e) = segment.file.sync_data() {
                 let error = failed("sync", &segment.path())(e);
                 self.marks.fail("syncing", &error);
-                return Err(error);
+                return self.marks.durable.check_open().map(|()| false);
             }
         }
         // Before the tickets settle: the frame is what tells a later open that these bytes had

@@ -2,7 +2,14 @@
 //!
 //! Knows records, segments and watermarks. Does not know queues, keys or consumers.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -64,6 +71,8 @@ pub(crate) struct CommitLog {
     damage: Vec<DamagedRange>,
     /// Why appends are refused for the time being, if so (a disk nearly full).
     refused: RwLock<Option<Error>>,
+    /// Whether there is such a reason: looked at by every append.
+    refusing: AtomicBool,
     // Lock order: flush, then prepare, then staged, then append.
     flush: Mutex<FlushState>,
     prepare: Mutex<PrepareState>,
@@ -98,6 +107,7 @@ impl CommitLog {
             staged: Mutex::new(append::new_stage(&config)),
             append: Mutex::new(append),
             refused: RwLock::new(None),
+            refusing: AtomicBool::new(false),
             segments: Segments::new(state.segments),
             damage: state.damage,
             disk,
@@ -124,7 +134,9 @@ impl CommitLog {
 
     /// Refuses appends with `error` until called with `None`.
     pub(crate) fn refuse(&self, error: Option<Error>) {
-        *self.refused.write() = error;
+        let mut refused = self.refused.write();
+        self.refusing.store(error.is_some(), Ordering::Release);
+        *refused = error;
     }
 
     /// Says where the queues go on, once they are known.

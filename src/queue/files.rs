@@ -315,7 +315,7 @@ pub(super) fn queue_dir(key: &QueueKey) -> FilePath {
 }
 
 /// The file of a queue that begins at byte `base`.
-pub(super) fn file_path(key: &QueueKey, base: u64) -> FilePath {
+pub(crate) fn file_path(key: &QueueKey, base: u64) -> FilePath {
     FilePath::new(&format!("{ROOT}/{}/{}/{base:020}", key.topic(), key.queue_id()))
 }
 

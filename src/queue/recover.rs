@@ -246,6 +246,11 @@ impl QueueTable {
             let _writer = self.files.writer.lock();
             queue.write_tail()?;
             self.cut_files(&queue, at)?;
+            // The process before may have died between making these names and syncing them.
+            let dir = queue_dir(key);
+            for dir in [dir.parent().parent(), dir.parent(), dir] {
+                self.files.changed(dir);
+            }
         }
         self.restore(key.clone(), queue.min().min(at), at);
         Ok(())

@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     disk::{Access, Disk, FilePath, failed, replace},
     error::Result,
-    log::segment::path_of,
+    log::segment::{LOG_DIR, path_of},
     offset::{PhysicalOffset, StoreTime},
 };
 
@@ -42,7 +42,7 @@ pub(crate) fn cut(
 }
 
 /// Copies `[start, end)` of the segment at `base` into files of its own.
-fn quarantine(
+pub(crate) fn quarantine(
     disk: &dyn Disk,
     base: PhysicalOffset,
     start: PhysicalOffset,
@@ -84,22 +84,53 @@ fn zero(
     file.sync_data().map_err(failed("sync", &path))
 }
 
+/// Zeroes anew what was cut behind `end` before. The sync of those zeros may have failed: then they
+/// are what the page cache shows, and a power failure would bring the old records back, which may
+/// line up with new ones.
+pub(crate) fn zero_again(extent: &Extent<'_>, end: PhysicalOffset) -> Result<()> {
+    let dir = FilePath::new(QUARANTINE_DIR);
+    let entries = match extent.disk.list(&dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(failed("list", &dir)(e)),
+    };
+    for entry in entries {
+        let offset = entry.name.split('-').next().and_then(|digits| digits.parse().ok());
+        let Some(from) = offset.map(PhysicalOffset::new) else { continue };
+        let Some(until) = from.get().checked_add(entry.len).map(PhysicalOffset::new) else {
+            continue;
+        };
+        for base in extent.bases {
+            let start = from.max(end).max(*base);
+            let until = until.min(*base + extent.segment_bytes);
+            if start < until {
+                zero(extent.disk, *base, start, until)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Removes the segments that begin behind the one in which the log ends.
 pub(crate) fn remove_behind(extent: &Extent<'_>, end: PhysicalOffset) -> Result<()> {
-    let mut removed = false;
     // A segment that begins exactly at the end is unused: another one will be made.
     let keep = extent.bases.partition_point(|base| *base < end).max(1);
-    for base in extent.bases.iter().skip(keep).rev() {
+    remove(extent.disk, extent.bases.get(keep..).unwrap_or(&[]))
+}
+
+/// Removes the segments at `bases`, the last one first. Durable when this returns.
+pub(crate) fn remove(disk: &dyn Disk, bases: &[PhysicalOffset]) -> Result<()> {
+    for base in bases.iter().rev() {
         let path = path_of(*base);
-        match extent.disk.remove(&path) {
-            Ok(()) => removed = true,
+        match disk.remove(&path) {
+            Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(failed("remove", &path)(e)),
         }
     }
-    if removed {
-        let dir = path_of(end).parent();
-        extent.disk.sync_dir(&dir).map_err(failed("sync the directory", &dir))?;
+    if !bases.is_empty() {
+        let dir = FilePath::new(LOG_DIR);
+        disk.sync_dir(&dir).map_err(failed("sync the directory", &dir))?;
     }
     Ok(())
 }

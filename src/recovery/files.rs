@@ -17,6 +17,18 @@ pub(crate) struct LogFiles {
     pub(crate) segment_bytes: Option<u64>,
     /// A last segment without a byte, as the Java store leaves when it dies while creating one.
     pub(crate) empty_last: Option<FilePath>,
+    /// Segments that retention was removing when the process ended: any of them may still be there.
+    pub(crate) retired: Vec<PhysicalOffset>,
+}
+
+impl LogFiles {
+    /// Takes the segments before `start` out, if there are later ones.
+    pub(crate) fn retire(&mut self, start: PhysicalOffset) {
+        let first = self.bases.partition_point(|base| *base < start);
+        if first < self.bases.len() {
+            self.retired = self.bases.drain(..first).collect();
+        }
+    }
 }
 
 /// Files and directories that say: kept by a part of RocketMQ that this store does not read.

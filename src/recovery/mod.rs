@@ -54,6 +54,8 @@ pub(crate) struct RecoveredLog {
     pub(crate) end: PhysicalOffset,
     pub(crate) damage: Vec<DamagedRange>,
     pub(crate) report: RecoveryReport,
+    /// Every record that was walked above our durable end carries a checksum of all of it.
+    record_crc: bool,
     /// What has to be cut before the first append, if anything.
     cut: Option<Cut>,
 }
@@ -66,7 +68,7 @@ struct Cut {
 /// Looks at the directory's own files and finds out who wrote last. Touches nothing.
 pub(crate) fn inspect(disk: &dyn Disk) -> Result<Inspected> {
     files::refuse_unread(disk)?;
-    let files = files::list_log(disk)?;
+    let mut files = files::list_log(disk)?;
     let checkpoint = checkpoint::newest(disk)?;
     let mut durable_end = PhysicalOffset::ZERO;
     if let Some(checkpoint) = &checkpoint {
@@ -87,6 +89,9 @@ pub(crate) fn inspect(disk: &dyn Disk) -> Result<Inspected> {
         None => Provenance::Ours { durable_end },
     };
     let clean = clean && foreign.is_none();
+    if let Some(checkpoint) = checkpoint.as_ref().filter(|_| foreign.is_none()) {
+        files.retire(checkpoint.log_start);
+    }
     Ok(Inspected { files, checkpoint, provenance, foreign, clean, durable_end })
 }
 
@@ -182,7 +187,14 @@ pub(crate) fn examine(
         if inspected.durable_end > PhysicalOffset::ZERO {
             return Err(shorter(start, inspected.durable_end));
         }
-        return Ok(RecoveredLog { start, end: start, damage: Vec::new(), report, cut: None });
+        return Ok(RecoveredLog {
+            start,
+            end: start,
+            damage: Vec::new(),
+            report,
+            record_crc: false,
+            cut: None,
+        });
     };
     let extent = Extent { disk, bases: &files.bases, segment_bytes };
     let from = look_back(disk, &extent, from.max(start))?;
@@ -219,6 +231,7 @@ pub(crate) fn examine(
     if log.end > files_end {
         return Err(shorter(files_end, log.end));
     }
+    log.record_crc = above == ChecksumRule::Required;
     log.report.log_end = log.end;
     if on_damage == OnDamage::Refuse {
         refuse(&log)?;
@@ -291,7 +304,7 @@ fn decide(
             }
         }
     }
-    RecoveredLog { start, end, damage, report, cut }
+    RecoveredLog { start, end, damage, report, record_crc: false, cut }
 }
 
 fn shorter(end: PhysicalOffset, durable_end: PhysicalOffset) -> Error {
@@ -375,6 +388,7 @@ pub(crate) fn apply(
     if let Some(path) = &files.empty_last {
         disk.remove(path).map_err(failed("remove", path))?;
     }
+    cut::remove(&**disk, &files.retired)?;
     if inspected.foreign.is_some() || inspected.checkpoint.is_none() {
         // Frames of ours say nothing about bytes that another program may have replaced, nor about
         // a log that begins anew.
@@ -391,6 +405,7 @@ pub(crate) fn apply(
     if inspected.clean {
         return Ok(());
     }
+    cut::zero_again(&extent.up_to(log.end), log.end)?;
     let from = match inspected.provenance {
         Provenance::Ours { durable_end } => durable_end,
         // What another program wrote is taken as it is, but for its newest part, which may never
@@ -401,13 +416,21 @@ pub(crate) fn apply(
     };
     if from < log.end {
         cut::rewrite(&extent, from, log.end)?;
-        write_frames(disk, &extent, from, log)?;
+        // Walking may begin where a frame does, so a frame begins where a record does: of another
+        // program's log only the segment's base is known to be such a place.
+        let begin = match inspected.provenance {
+            Provenance::Ours { durable_end } => durable_end,
+            Provenance::Foreign => {
+                let behind = files.bases.partition_point(|base| *base < log.end);
+                behind.checked_sub(1).map_or(log.start, |i| files.bases[i])
+            }
+        };
+        write_frames(disk, &extent, begin, log)?;
     }
     Ok(())
 }
 
-/// Says in frames that everything up to the log's end is durable now. What is in it was checked
-/// record by record, but not that each carries a checksum of its own.
+/// Says in frames that everything from `from` up to the log's end is durable now.
 fn write_frames(
     disk: &Arc<dyn Disk>,
     extent: &Extent<'_>,
@@ -420,7 +443,8 @@ fn write_frames(
         let end = log.end.min(*base + extent.segment_bytes);
         if start < end {
             let len = (end - start) as u32;
-            let frame = frames::Frame { start, len, all_record_crc: false, bytes_crc: None };
+            let frame =
+                frames::Frame { start, len, all_record_crc: log.record_crc, bytes_crc: None };
             writer.append(*base, &frame)?;
         }
     }

@@ -50,6 +50,14 @@ pub(crate) struct Extent<'a> {
     pub(crate) segment_bytes: u64,
 }
 
+impl<'a> Extent<'a> {
+    /// Only the segments that are left when those behind `end` are removed.
+    pub(crate) fn up_to(&self, end: PhysicalOffset) -> Self {
+        let left = self.bases.partition_point(|base| *base < end).max(1).min(self.bases.len());
+        Extent { bases: &self.bases[..left], ..*self }
+    }
+}
+
 /// One file with a window of its bytes.
 struct Reader {
     file: Arc<dyn DiskFile>,

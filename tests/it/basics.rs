@@ -86,3 +86,24 @@ fn a_second_open_is_refused_and_names_the_holder() {
     let pid = std::process::id().to_string();
     assert!(error.to_string().contains(&pid), "{error}");
 }
+
+#[test]
+fn a_large_segment_without_our_files_is_taken_over_and_opens_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = QueueKey::new("large", 0).unwrap();
+    let options = options(FlushMode::Async).segment_bytes(64 << 20);
+    let open = || Store::builder(dir.path()).options(options.clone()).open().unwrap();
+    let body = vec![7; 100_000];
+    let store = open();
+    for _ in 0..300 {
+        drop(store.append(&Message::new(&queue, &body)).unwrap());
+    }
+    store.close().unwrap();
+    std::fs::remove_dir_all(dir.path().join("steadfast")).unwrap();
+    for _ in 0..2 {
+        let store = open();
+        assert_eq!(store.queue_range(&queue).unwrap().1.get(), 300, "{}", store.recovery());
+        assert_eq!(store.recovery().damage().count(), 0);
+        store.close().unwrap();
+    }
+}

@@ -218,7 +218,7 @@ fn a_segment_that_may_not_be_read_is_named() {
     permit(home.path(), 0o777, 0o666);
     let before = listing(home.path());
     let (segment, _) = segment_of(home.path(), SEGMENT_BYTES);
-    fs::set_permissions(&segment, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&segment, fs::Permissions::from_mode(0o0)).unwrap();
     for mode in ["write", "read"] {
         let Some(said) = beside(home.path(), mode, somebody(), |_| {}) else {
             println!("SKIP: another user cannot start this binary");

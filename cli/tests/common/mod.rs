@@ -1,5 +1,6 @@
 //! Running the tool for real.
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used)]
 
 use std::{
     io::Write,
@@ -10,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 /// Small files, so that a few hundred messages fill several.
-pub const GEOMETRY: [&str; 8] = [
+pub(crate) const GEOMETRY: [&str; 8] = [
     "-o",
     "segment_bytes=64K",
     "-o",
@@ -22,19 +23,19 @@ pub const GEOMETRY: [&str; 8] = [
 ];
 
 /// The tool with these arguments, ready to be started with pipes.
-pub fn command(args: &[&str]) -> Command {
+pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 /// Starts the tool.
-pub fn start(args: &[&str]) -> Child {
+pub(crate) fn start(args: &[&str]) -> Child {
     command(args).spawn().unwrap()
 }
 
 /// Runs the tool with `input` until it ends.
-pub fn run(args: &[&str], input: &str) -> Output {
+pub(crate) fn run(args: &[&str], input: &str) -> Output {
     let mut child = start(args);
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
@@ -48,7 +49,7 @@ pub fn run(args: &[&str], input: &str) -> Output {
 }
 
 /// Puts `count` lines into a small store and returns what was printed.
-pub fn put(dir: &Path, topic: &str, more: &[&str], input: &str) -> Vec<Value> {
+pub(crate) fn put(dir: &Path, topic: &str, more: &[&str], input: &str) -> Vec<Value> {
     let dir = dir.to_str().unwrap();
     let mut args = vec!["put", dir, "--topic", topic];
     args.extend(GEOMETRY);
@@ -59,32 +60,32 @@ pub fn put(dir: &Path, topic: &str, more: &[&str], input: &str) -> Vec<Value> {
 }
 
 /// `count` different messages, one a line.
-pub fn messages(count: usize) -> String {
+pub(crate) fn messages(count: usize) -> String {
     (0..count).map(|i| format!("message {i} {}\n", "x".repeat(i * 37 % 300))).collect()
 }
 
 /// Output as text.
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// The lines of standard output.
-pub fn lines(output: &Output) -> Vec<String> {
+pub(crate) fn lines(output: &Output) -> Vec<String> {
     text(&output.stdout).lines().map(str::to_owned).collect()
 }
 
 /// The JSON lines of standard output.
-pub fn json_lines(output: &Output) -> Vec<Value> {
+pub(crate) fn json_lines(output: &Output) -> Vec<Value> {
     lines(output).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The exit status.
-pub fn status(output: &Output) -> i32 {
+pub(crate) fn status(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
 /// Flips a bit of the log at `at`, a position in the whole log of 64 KiB segments.
-pub fn flip_bit(dir: &Path, at: u64) -> String {
+pub(crate) fn flip_bit(dir: &Path, at: u64) -> String {
     let name = format!("commitlog/{:020}", at - at % 65536);
     let path = dir.join(&name);
     let mut bytes = std::fs::read(&path).unwrap();

@@ -13,7 +13,6 @@ pub(crate) const GROUPS: [&str; 2] = ["billing", "shipping"];
 
 /// Checks a store that was just opened, and takes in what a crash left open.
 pub(crate) fn opened(store: &Store, model: &mut Model, rng: &mut Rng, index_whole: bool) {
-    findings(store);
     log(store, model);
     queues(store, model, rng);
     if index_whole {
@@ -24,12 +23,15 @@ pub(crate) fn opened(store: &Store, model: &mut Model, rng: &mut Rng, index_whol
     model.poisoned = None;
 }
 
-fn findings(store: &Store) {
+/// Nothing may be said to be damaged or strange. `foreign`: the store's own files were taken away.
+pub(crate) fn findings(store: &Store, foreign: bool) {
     for finding in &store.recovery().findings {
         let bad = match finding {
             Finding::Damage { .. } | Finding::OffsetClamped { .. } => true,
             // Nothing was ever written, or it was by us.
-            Finding::ForeignWriter { .. } => store.recovery().log_end > PhysicalOffset::ZERO,
+            Finding::ForeignWriter { .. } => {
+                !foreign && store.recovery().log_end > PhysicalOffset::ZERO
+            }
             Finding::Note { text } => text.contains("placeholders"),
             _ => false,
         };

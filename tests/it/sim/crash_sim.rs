@@ -46,7 +46,7 @@ fn crash_sim() {
     let seeds = from_env("STEADFAST_SEEDS").unwrap_or(300);
     let first = from_env("STEADFAST_FIRST_SEED").unwrap_or(0);
     let goes_on = from_env("STEADFAST_KEEP_GOING").is_some();
-    let (next, failed) = (AtomicU64::new(first), AtomicBool::new(false));
+    let (next, done, failed) = (AtomicU64::new(first), AtomicU64::new(0), AtomicBool::new(false));
     let started = Instant::now();
     let worker = || {
         let (mut counts, mut failures) = (Counts::default(), Vec::new());
@@ -55,7 +55,9 @@ fn crash_sim() {
             if seed >= first + seeds {
                 break;
             }
-            match run(seed, false) {
+            let result = run(seed, false);
+            done.fetch_add(1, Relaxed);
+            match result {
                 Ok(found) => counts.add(&found),
                 Err(why) => {
                     failed.store(true, Relaxed);
@@ -74,11 +76,15 @@ fn crash_sim() {
             failures.extend(failed);
         }
     });
-    let per_second = seeds as f64 / started.elapsed().as_secs_f64();
+    let done = done.into_inner();
+    let per_second = done as f64 / started.elapsed().as_secs_f64();
     let rows: Vec<_> = ('A'..='F').zip(counts.rows).map(|(row, n)| format!("{row}={n}")).collect();
-    println!("crash_sim: {seeds} schedules, {per_second:.0} a second, rows {}", rows.join(" "));
+    println!("crash_sim: {done} schedules, {per_second:.0} a second, rows {}", rows.join(" "));
     println!("{counts:?}");
     failures.sort();
+    if let Some((seed, _)) = failures.first() {
+        println!("crash_sim: failed after {done} schedules, seed {seed}");
+    }
     for (_, why) in failures.iter().take(20) {
         println!("{why}");
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use steadfast::{
-    FlushMode, ManualClock, Store, StoreTime, Ticket,
+    FlushMode, ManualClock, RecordChecksum, Store, StoreTime, Ticket,
     disk::sim::{FaultPlan, Rng, SimDisk},
 };
 
@@ -61,11 +61,19 @@ pub(crate) struct World {
     pub(crate) tainted: bool,
     /// Pages of a failed sync may have been taken back.
     pub(crate) lossy: bool,
+    /// A sync failed: pages may count as clean that are not on the disk.
+    pub(crate) sync_failed: bool,
     pub(crate) next_id: u64,
     /// Calls of the disk up to here were looked at.
     pub(crate) traced: u64,
     pub(crate) counts: Counts,
     told: bool,
+    /// Power failed and no recovery went through since.
+    torn: bool,
+    /// The store's own files were taken away: it must take the log for another program's.
+    orphaned: bool,
+    /// Records may lack a checksum of all of them.
+    unchecked: bool,
 }
 
 /// Whether the machine stopped in the middle of what was done.
@@ -97,10 +105,14 @@ impl World {
             index_whole: true,
             tainted: false,
             lossy: false,
+            sync_failed: false,
             next_id: 0,
             traced: 0,
             counts: Counts::default(),
             told,
+            torn: false,
+            orphaned: false,
+            unchecked: false,
         };
         world.tell(|| format!("{}", world.setup));
         world
@@ -127,19 +139,20 @@ impl World {
         for attempt in 0.. {
             let planned = match quiet || attempt > 4 {
                 true => faults::Planned::default(),
-                false => faults::draw(&mut self.rng, &self.disk, 100),
+                false => self.draw_faults(100),
             };
             let unlimited = quiet || attempt > 4 || self.rng.chance(1, 2);
             let capacity = self.setup.capacity.filter(|_| !unlimited).unwrap_or(1 << 40);
             self.disk.set_capacity(capacity);
             self.disk.set_faults(planned.plan);
-            self.lossy = planned.reverts;
+            self.lossy |= planned.reverts;
+            self.sync_failed |= planned.fails;
             self.index_whole = !planned.fails && !self.tainted && capacity == 1 << 40;
             let options = self.setup.next_options(&mut self.rng);
             self.sync = options.flush == FlushMode::Sync;
             self.tell(|| format!("open {:?} {}", options.flush, planned.shown));
             let opened = Store::builder_on(Arc::new(self.disk.clone()))
-                .options(options)
+                .options(options.clone())
                 .clock(self.clock.clone())
                 .open_stepped();
             self.disk.set_capacity(1 << 40);
@@ -149,6 +162,8 @@ impl World {
                     self.disk.set_faults(FaultPlan::none());
                     self.tell(|| format!("  {}", store.recovery()));
                     self.store = Some(store);
+                    (self.lossy, self.sync_failed, self.torn) = (false, self.tainted, false);
+                    self.unchecked |= options.record_checksum == RecordChecksum::Off;
                     self.counts.opens += 1;
                     return;
                 }
@@ -165,11 +180,22 @@ impl World {
         }
     }
 
+    fn draw_faults(&mut self, calls: u64) -> faults::Planned {
+        // A write that stops in the middle leaves what only a checksum of all of it can tell from
+        // a sound record.
+        let only_halts = self.orphaned
+            || self.unchecked
+            || self.setup.options.record_checksum == RecordChecksum::Off;
+        faults::draw(&mut self.rng, &self.disk, calls, only_halts)
+    }
+
     /// Looks at everything; sometimes opens once more, which must change nothing.
     fn check(&mut self) {
         let store = self.store.take().unwrap();
         self.count_rows(&store);
         let before = self.model.puts.len();
+        let foreign = std::mem::take(&mut self.orphaned);
+        check::findings(&store, foreign);
         check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
         self.counts.lost_unacknowledged += (before - self.model.puts.len().min(before)) as u64;
         self.store = Some(store);
@@ -186,6 +212,8 @@ impl World {
                 "recovered already: {}",
                 store.recovery()
             );
+            let foreign = std::mem::take(&mut self.orphaned);
+            check::findings(&store, foreign);
             check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
             self.store = Some(store);
         }
@@ -209,11 +237,13 @@ impl World {
 
     /// Uses the store for a while, then ends it one way or another.
     fn session(&mut self) {
-        let planned = faults::draw(&mut self.rng, &self.disk, 150);
+        let calls = *self.rng.pick(&[20, 60, 150]);
+        let planned = self.draw_faults(calls);
         self.tell(|| format!("session {}", planned.shown));
         self.disk.set_faults(planned.plan);
         self.faulty = planned.fails;
         self.lossy = planned.reverts;
+        self.sync_failed = planned.fails;
         for _ in 0..self.rng.below(self.setup.ops) {
             self.op();
             if self.after_op() == After::Dead {
@@ -323,24 +353,41 @@ impl World {
 
     /// What is found by the next process: a crash of this one, or of the machine.
     fn image(&mut self, halted: Option<SimDisk>) -> SimDisk {
-        let power = self.rng.chance(3, 5);
+        let unsure = self.model.end() > self.model.safe_power || !self.model.maybe.is_empty();
+        // Without checksums of whole records a torn one cannot be told from a sound one.
+        let power = self.rng.chance(3, 5) && !(self.unchecked && unsure) && !self.orphaned;
         self.tell(|| if power { "power failure".into() } else { "process crash".into() });
         let disk = halted.as_ref().unwrap_or(&self.disk);
         if power {
             self.counts.power_failures += 1;
             self.model.safe_process = self.model.safe_power;
-            self.tainted = false;
+            (self.tainted, self.lossy, self.sync_failed) = (false, false, false);
+            self.torn = true;
             return disk.power_failure(&mut self.rng);
         }
         self.counts.process_crashes += 1;
         let image = disk.crash_process();
-        if self.rng.chance(1, 4) {
+        if self.rng.chance(1, 4) && !self.orphaned {
             self.tell(|| "  memory is short".into());
             image.drop_clean_pages();
-            self.lossy |= self.faulty || self.tainted;
+            self.lossy |= self.sync_failed;
         }
         if self.lossy {
             self.model.safe_process = self.model.safe_power;
+        }
+        // What only the store's own files know is lost with them, so only where there is no such
+        // thing: no segment was removed, no sync failed, no record is torn.
+        let sound = !self.torn
+            && !self.lossy
+            && !self.sync_failed
+            && !self.tainted
+            && self.model.start_may == 0;
+        if sound && self.rng.chance(1, 30) {
+            self.tell(|| "  steadfast/ is gone".into());
+            for path in image.paths().iter().filter(|path| path.starts_with("steadfast/")) {
+                image.remove_file(path);
+            }
+            self.orphaned = true;
         }
         image
     }
@@ -360,7 +407,7 @@ impl World {
 
     /// All faults are over: everything works again.
     fn finale(&mut self) {
-        if self.tainted {
+        if self.tainted && !self.unchecked {
             self.disk = self.disk.power_failure(&mut self.rng);
             self.model.safe_process = self.model.safe_power;
             self.tainted = false;
@@ -378,6 +425,8 @@ impl World {
         self.open(true);
         let store = self.store.take().unwrap();
         assert!(store.recovery().was_clean, "closed but not clean: {}", store.recovery());
+        let foreign = std::mem::take(&mut self.orphaned);
+        check::findings(&store, foreign);
         check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
         store.abandon();
     }

@@ -14,7 +14,7 @@ pub(crate) struct Planned {
 }
 
 /// Draws the failures among about the next `calls` calls.
-pub(crate) fn draw(rng: &mut Rng, disk: &SimDisk, calls: u64) -> Planned {
+pub(crate) fn draw(rng: &mut Rng, disk: &SimDisk, calls: u64, only_halts: bool) -> Planned {
     let mut planned = Planned::default();
     let kind = rng.below(100);
     if kind < 40 {
@@ -25,7 +25,7 @@ pub(crate) fn draw(rng: &mut Rng, disk: &SimDisk, calls: u64) -> Planned {
         planned.plan = planned.plan.halt_at(at);
         planned.shown = format!("halt_at={at}");
     }
-    if kind >= 68 {
+    if kind >= 68 && !only_halts {
         planned.fails = true;
         fail(rng, &mut planned, calls);
     }

@@ -1,9 +1,14 @@
-//! The store under crashes, failing calls and full disks, on the simulated disk.
+//! The store under crashes, failing calls, damage and full disks, on the simulated disk.
 
 mod check;
 mod crash_sim;
 mod driver;
 mod faults;
+mod flips;
 mod model;
 mod ops;
+mod regressions;
+mod rows;
+mod scripted;
 mod setup;
+mod space;

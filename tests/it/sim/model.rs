@@ -111,10 +111,6 @@ impl Model {
         &self.puts[self.by_queue[queue][offset as usize]]
     }
 
-    pub(crate) fn at(&self, at: u64) -> Option<&Put> {
-        self.puts.binary_search_by_key(&at, |put| put.at).ok().map(|n| &self.puts[n])
-    }
-
     /// Takes in what an append placed.
     pub(crate) fn put(&mut self, drafts: Vec<Draft>, places: &[Placement]) {
         assert_eq!(drafts.len(), places.len());
@@ -168,19 +164,22 @@ impl Model {
         self.safe_process = self.safe_process.max(end);
     }
 
-    /// Where the log, which ends at `written`, may begin when everything that expired at `now` is
+    /// Where the log, which is visible up to `visible`, may begin when everything that expired at `now` is
     /// gone.
-    pub(crate) fn expired_to(&self, now: i64, reserved: Duration, written: u64) -> u64 {
+    pub(crate) fn expired_to(&self, now: i64, reserved: Duration, visible: u64) -> u64 {
         let reserved = reserved.as_millis() as i64;
         let mut start = self.start;
         loop {
             let end = start - start % self.segment_bytes + self.segment_bytes;
             let from = self.puts.partition_point(|put| put.at < start);
             let to = self.puts.partition_point(|put| put.at < end);
+            // The clock steps back, so the first record of the segment and of the next one decide.
+            let is_young = |put: &Put| put.time > now.saturating_sub(reserved);
+            let ends =
+                [self.puts[from..to].first(), self.puts.get(to).filter(|p| p.end() <= visible)];
+            let young = ends.into_iter().flatten().any(is_young);
             // The last segment stays.
-            let young =
-                self.puts[from..to].iter().any(|put| put.time > now.saturating_sub(reserved));
-            if young || end > written {
+            if young || end > visible {
                 return start;
             }
             start = end;

@@ -126,9 +126,10 @@ impl World {
     pub(crate) fn step(&mut self, step: Step) {
         self.tell(|| format!("{step:?}"));
         if matches!(step, Step::Retain | Step::Keep) {
-            let written = self.store.as_ref().unwrap().progress().written.get();
+            let progress = self.store.as_ref().unwrap().progress();
+            let visible = if self.sync { progress.durable } else { progress.written }.get();
             let reserved = self.setup.options.retention.reserved;
-            let to = self.model.expired_to(self.clock.now().as_millis(), reserved, written);
+            let to = self.model.expired_to(self.clock.now().as_millis(), reserved, visible);
             self.model.start_may = self.model.start_may.max(to);
         }
         let result = self.store.as_ref().unwrap().step(step);

@@ -25,7 +25,8 @@ impl Setup {
     pub(crate) fn draw(rng: &mut Rng) -> Self {
         let mut options = Options::default();
         options.segment_bytes = 4096 * rng.within(1..5);
-        options.queue_file_bytes = 20 * rng.within(10..101);
+        let entries = *rng.pick(&[101, 101, 1000]);
+        options.queue_file_bytes = 20 * rng.within(10..entries);
         options.index_slots = rng.within(1..20) as u32;
         options.index_entries = rng.within(3..40) as u32;
         options.flush = *rng.pick(&[FlushMode::Sync, FlushMode::Async]);
@@ -53,7 +54,7 @@ impl Setup {
             changes: rng.chance(1, 4),
             capacity: rng.chance(1, 10).then(|| 4096 * rng.within(10..80)),
             rounds: rng.within(2..6),
-            ops: rng.within(3..40),
+            ops: *rng.pick(&[12, 40, 40, 120]),
             largest_body: *rng.pick(&[60, 600, 3000]),
             options,
         }
