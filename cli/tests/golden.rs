@@ -80,7 +80,6 @@ fn dump_equals_java(name: &str) {
 
 /// The torn record was never acknowledged for sure, and Java gives its queue offset again.
 #[test]
-#[ignore = "the engine takes the next queue offset from an entry behind the recovered log's end"]
 fn a_torn_last_record_leaves_no_gap_in_its_queue() {
     let dir = tempfile::tempdir().unwrap();
     let store = unpack("halt-torn", dir.path());
