@@ -16,7 +16,7 @@ use crate::{
     dispatch::Dispatcher,
     engine::{Engine, Writable},
     error::{Error, ErrorKind, Result},
-    format::record::RecordLimits,
+    format::{index::IndexGeometry, record::RecordLimits},
     index::{KeyIndex, Known},
     keeper::{Closing, Keeper},
     log::{
@@ -31,6 +31,7 @@ use crate::{
     queue::{QueueConfig, QueueOnDisk, QueueTable, find_end, infer_file_bytes, scan_directory},
     recovery::{self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog, report::Finding},
     ticket::TicketContext,
+    verify,
 };
 
 /// How far some long work is, for whoever wants to show it.
@@ -162,12 +163,10 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
     );
     let log_start = inspected.files.bases.first().copied().unwrap_or(inspected.durable_end);
     let index = match options.key_index {
-        KeyIndexing::On => Some(KeyIndex::new(
-            disk.clone(),
-            options.index_slots,
-            options.index_entries,
-            request.access,
-        )),
+        KeyIndexing::On => {
+            let geometry = index_geometry(&**disk, options)?;
+            Some(KeyIndex::new(disk.clone(), geometry.slots, geometry.entries, request.access))
+        }
         KeyIndexing::Off => None,
     };
     let mut derived = Derived {
@@ -234,6 +233,21 @@ fn ends_on_disk(
         derived.rebuilt.get_or_insert("there is no snapshot of the queues".into());
     }
     Ok(())
+}
+
+/// The geometry of the index files. It is stored nowhere; where the files are not as long as the
+/// options say, what they hold tells which numbers they were made with.
+fn index_geometry(disk: &dyn Disk, options: &Options) -> Result<IndexGeometry> {
+    let wanted = IndexGeometry { slots: options.index_slots, entries: options.index_entries };
+    let dir = FilePath::new("index");
+    let files = match disk.list(&dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(wanted),
+        listed => listed.map_err(failed("list", &dir))?,
+    };
+    if files.iter().any(|file| file.len == wanted.file_bytes()) {
+        return Ok(wanted);
+    }
+    Ok(verify::index_geometry(disk)?.unwrap_or(wanted))
 }
 
 /// Takes the index over as far as the checkpoint knows it. What is missing is put again from the

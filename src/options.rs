@@ -90,8 +90,8 @@ impl Default for Retention {
 /// Everything that can be chosen about a store.
 ///
 /// File sizes of an existing directory are taken from its files; the values here are for what is
-/// newly created. The index geometry is stored nowhere: with other numbers than before the index
-/// is rebuilt from the log.
+/// newly created. The index geometry is told from what index files of up to 64 MiB hold; larger
+/// ones with other numbers than these are rebuilt from the log.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Options {
