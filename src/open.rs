@@ -58,6 +58,10 @@ struct Derived {
     index: Option<KeyIndex>,
     /// Dispatching begins here.
     from: PhysicalOffset,
+    /// Queues of which only the files know where they end, for later.
+    unknown: Vec<QueueOnDisk>,
+    /// There is no snapshot: everything comes from the log.
+    from_log: bool,
     /// Queue ends that the next offsets must not fall below.
     floors: Vec<(QueueKey, QueueOffset)>,
     rebuilt: Option<String>,
@@ -87,6 +91,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
     } else {
         hide_unsynced(&**disk, &inspected, &mut log)?;
     }
+    ends_on_disk(&mut derived, &**disk, &inspected, log.end)?;
     restore_index(&mut derived, &inspected, log.start, request.rebuild)?;
     assemble(request, inspected, log, derived, lock)
 }
@@ -169,6 +174,8 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
         queues,
         index,
         from: log_start,
+        unknown: Vec::new(),
+        from_log: false,
         floors: Vec::new(),
         rebuilt: None,
         notes: found.problems,
@@ -188,7 +195,10 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
         }
         Some((at, states)) => from_snapshot(&mut derived, at.max(log_start), states)?,
         None if inspected.files.bases.is_empty() => {}
-        None => without_snapshot(&mut derived, &**disk, &found.queues, inspected)?,
+        None => {
+            derived.unknown = found.queues;
+            derived.from_log = true;
+        }
     }
     Ok(derived)
 }
@@ -208,23 +218,19 @@ fn from_snapshot(derived: &mut Derived, at: PhysicalOffset, states: Vec<QueueSta
     Ok(())
 }
 
-/// Without our own notes the queues are derived anew from the whole log; what their files say
-/// counts only for queues of which the log holds nothing any more.
-fn without_snapshot(
+/// Without our own notes the queues are derived anew from the whole log, which ends at `log_end`.
+/// What their files say of it counts only for offsets of which the log holds nothing any more.
+fn ends_on_disk(
     derived: &mut Derived,
     disk: &dyn Disk,
-    found: &[QueueOnDisk],
     inspected: &Inspected,
+    log_end: PhysicalOffset,
 ) -> Result<()> {
-    let files_end = match (inspected.files.bases.last(), inspected.files.segment_bytes) {
-        (Some(base), Some(bytes)) => *base + bytes,
-        _ => inspected.durable_end,
-    };
-    for queue in found {
-        let end = find_end(disk, queue, files_end)?;
+    for queue in std::mem::take(&mut derived.unknown) {
+        let end = find_end(disk, &queue, log_end)?;
         derived.floors.push((queue.key.clone(), end));
     }
-    if inspected.foreign.is_none() {
+    if inspected.foreign.is_none() && !inspected.files.bases.is_empty() && derived.from_log {
         derived.rebuilt.get_or_insert("there is no snapshot of the queues".into());
     }
     Ok(())
@@ -332,6 +338,7 @@ fn settle_queues(
     clean: bool,
     access: Access,
 ) -> Result<()> {
+    let mut lost = 0;
     for (key, floor) in floors {
         match engine.queues.get(key) {
             // All of it is gone from the log; only its end is left to know.
@@ -339,8 +346,14 @@ fn settle_queues(
             Some(queue) if queue.end() == QueueOffset::ZERO && *floor > QueueOffset::ZERO => {
                 engine.queues.restore(key.clone(), *floor, *floor);
             }
-            Some(_) => {}
+            Some(queue) => lost += queue.pad(*floor),
         }
+    }
+    if lost > 0 {
+        engine.report.note(format!(
+            "the last messages of some queues are lost; their offsets are not given again \
+             messages={lost}"
+        ));
     }
     let counts = engine.dispatch_counts();
     if counts.gaps > 0 || counts.conflicts > 0 || counts.unplaced > 0 {
@@ -364,13 +377,7 @@ fn settle_queues(
         }
     }
     engine.dispatcher.lock().forget_queue();
-    let mut ends: Vec<(QueueKey, QueueOffset)> =
-        engine.queues.list().iter().map(|q| (q.key().clone(), q.end())).collect();
-    for (key, end) in &mut ends {
-        if let Ok(i) = floors.binary_search_by(|(k, _)| k.cmp(key)) {
-            *end = (*end).max(floors[i].1);
-        }
-    }
+    let ends = engine.queues.list().into_iter().map(|q| (q.key().clone(), q.end()));
     engine.log.set_sequence(Sequence::new(ends));
     Ok(())
 }

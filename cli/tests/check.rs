@@ -167,7 +167,6 @@ fn only_accepted_loss_puts_placeholders_over_damage() {
 /// The engine keeps the end only for the session that found the damage: its next checkpoint says
 /// where the records end.
 #[test]
-#[ignore = "the engine forgets the end of a queue whose last messages are damaged"]
 fn a_lost_last_message_keeps_its_queue_offset() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();

@@ -31,7 +31,7 @@ fn put_and_kill(dir: &str, round: u64, delay: Duration) -> Vec<(u64, String)> {
     let mut child = start(&args);
     let mut stdin = child.stdin.take().unwrap();
     let stdout = BufReader::new(child.stdout.take().unwrap());
-    let line = |i: u64| format!("{round}-{i} {}", "y".repeat((i * 31 % 700) as usize));
+    let line = move |i: u64| format!("{round}-{i} {}", "y".repeat((i * 31 % 700) as usize));
     let writer = thread::spawn(move || {
         // Ends when the reader dies.
         for i in 0.. {

@@ -181,6 +181,25 @@ impl ConsumeQueue {
         Ok(if missing == 0 { Put::Appended } else { Put::Gap { missing } })
     }
 
+    /// Ends the queue at `end` at least, with fillers for offsets that were given to messages which
+    /// are lost: they must not be given again. Returns how many.
+    pub(crate) fn pad(self: &Arc<Self>, end: QueueOffset) -> u64 {
+        let mut tail = self.tail.lock();
+        let missing = end.get().saturating_sub(tail.end());
+        if missing == 0 || missing > GAP_MAX || tail.fresh {
+            return 0;
+        }
+        let first = tail.entries.is_empty();
+        tail.entries.extend((0..missing).map(|_| QueueEntry::FILLER.encode()));
+        drop(tail);
+        self.files.buffered.fetch_add(missing as usize * ENTRY as usize, Ordering::Relaxed);
+        if first {
+            self.files.has_tail(Arc::downgrade(self));
+        }
+        self.end.advance(end.get());
+        missing
+    }
+
     fn compare(&self, at: QueueOffset, entry: QueueEntry) -> Result<Put> {
         match self.entry(at)? {
             Some(there) if there != entry => Ok(Put::Conflict),

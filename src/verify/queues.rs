@@ -291,6 +291,8 @@ impl<'a> QueueCheck<'a> {
         findings: &mut Findings<'_>,
     ) -> Result<u64> {
         let mut known_end = 0;
+        // The first entry for a record behind the log's end: beside a writer there are many.
+        let mut ahead = None;
         let mut position = from;
         while position < to {
             let Some(next) = self.next_data(key, position)? else { break };
@@ -306,11 +308,7 @@ impl<'a> QueueCheck<'a> {
             if entry.is_filler() || at < self.start || self.in_hole(at) {
                 known_end = here + 1;
             } else if at >= self.end {
-                let detail = format!(
-                    "an entry for a record behind the log's end; the next open cuts it queue={key} \
-                     queue_offset={here} log_offset={at}"
-                );
-                findings.add("queue-ahead", Severity::Note, &file, (offset, ENTRY), detail);
+                ahead.get_or_insert((here, at));
             } else {
                 let detail = format!(
                     "an entry without a record queue={key} queue_offset={here} log_offset={at}"
@@ -318,6 +316,14 @@ impl<'a> QueueCheck<'a> {
                 let severity = Severity::Inconsistency;
                 findings.add("queue-entry", severity, &file, (offset, ENTRY), detail);
             }
+        }
+        if let Some((first, at)) = ahead {
+            let (file, offset) = place_of(key, first, self.file_bytes);
+            let detail = format!(
+                "entries for records behind the log's end; the next open cuts them queue={key} \
+                 queue_offset={first} log_offset={at}"
+            );
+            findings.add("queue-ahead", Severity::Note, &file, (offset, ENTRY), detail);
         }
         Ok(known_end)
     }

@@ -138,14 +138,14 @@ fn stress(flush: FlushMode, seed: u64) {
             });
         }
         for reader in 0..READERS {
-            for queue in 0..QUEUES {
+            for (queue, count) in keys().into_iter().zip(per_queue_ref) {
                 scope.spawn(move || {
                     let group = Group::new(&format!("readers-{reader}")).unwrap();
                     let wanted = || {
                         let all = done_ref.load(SeqCst) == PRODUCERS;
-                        all.then(|| per_queue_ref[queue].load(SeqCst))
+                        all.then(|| count.load(SeqCst))
                     };
-                    consume(store_ref, &group, &keys()[queue], &wanted);
+                    consume(store_ref, &group, &queue, &wanted);
                 });
             }
         }
