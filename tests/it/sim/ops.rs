@@ -22,7 +22,7 @@ impl World {
             70..73 => self.step(Step::Prepare),
             73..76 => self.step(Step::Keep),
             76..80 => self.step(Step::Checkpoint),
-            80..83 => self.step(Step::Retain),
+            80..83 => self.retain(),
             83..86 => self.step(Step::SaveOffsets),
             86..90 => self.commit(),
             90..94 => self.read(),
@@ -145,6 +145,15 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    fn retain(&mut self) {
+        if self.rng.chance(1, 2) {
+            let by = Duration::from_secs(4 * 3600);
+            self.tell(|| format!("clock on by {by:?}"));
+            self.clock.advance(by);
+        }
+        self.step(Step::Retain);
     }
 
     fn commit(&mut self) {
