@@ -220,7 +220,19 @@ const LAYERS: [&[&str]; 5] = [
     &["format", "disk", "watermark"],
     &["log", "queue", "index", "consumer", "checkpoint", "ticket"],
     &["dispatch", "recovery"],
-    &["engine", "keeper", "open", "read", "follow", "consumers", "store", "builder", "runtime"],
+    &[
+        "engine",
+        "keeper",
+        "open",
+        "read",
+        "follow",
+        "consumers",
+        "store",
+        "builder",
+        "runtime",
+        "verify",
+        "repair",
+    ],
 ];
 
 /// Uses inside a layer. Values and plain facts are one layer; so is the store on top.

@@ -135,15 +135,42 @@ impl FrameWriter {
 
     /// Makes the frames written so far durable.
     pub(crate) fn sync(&mut self) -> Result<()> {
-        let Some(open) = &mut self.open else { return Ok(()) };
-        if open.dirty {
-            let path = path(open.base);
-            open.file.sync_data().map_err(failed("sync", &path))?;
-            if open.new {
-                let dir = FilePath::new(FRAMES_DIR);
-                self.disk.sync_dir(&dir).map_err(failed("sync the directory", &dir))?;
-            }
-            (open.dirty, open.new) = (false, false);
+        match self.take_unsynced() {
+            Some(unsynced) => unsynced.sync(),
+            None => Ok(()),
+        }
+    }
+
+    /// What is not durable yet, for syncing it without holding up the next frame. Counts as synced
+    /// from here on: where the sync fails, frames are only missing.
+    pub(crate) fn take_unsynced(&mut self) -> Option<Unsynced> {
+        let open = self.open.as_mut().filter(|open| open.dirty)?;
+        open.dirty = false;
+        Some(Unsynced {
+            disk: self.disk.clone(),
+            file: open.file.clone(),
+            base: open.base,
+            new: std::mem::take(&mut open.new),
+        })
+    }
+}
+
+/// A frame file with frames that are not durable yet.
+#[derive(Debug)]
+pub(crate) struct Unsynced {
+    disk: Arc<dyn Disk>,
+    file: Arc<dyn DiskFile>,
+    base: PhysicalOffset,
+    new: bool,
+}
+
+impl Unsynced {
+    pub(crate) fn sync(self) -> Result<()> {
+        let path = path(self.base);
+        self.file.sync_data().map_err(failed("sync", &path))?;
+        if self.new {
+            let dir = FilePath::new(FRAMES_DIR);
+            self.disk.sync_dir(&dir).map_err(failed("sync the directory", &dir))?;
         }
         Ok(())
     }

@@ -92,9 +92,12 @@ impl CommitLog {
 
     /// Makes the frames written so far durable. Returns why frames were lost, if so.
     pub(crate) fn sync_frames(&self) -> Option<Error> {
+        // Not under the lock: who waits for the log does not wait for its frames.
+        let unsynced = self.flush.lock().frames.take_unsynced();
+        let failed = unsynced.and_then(|unsynced| unsynced.sync().err());
         let mut state = self.flush.lock();
-        if let Err(error) = state.frames.sync() {
-            state.degraded = Some(error);
+        if failed.is_some() {
+            state.degraded = failed;
         }
         state.degraded.clone()
     }

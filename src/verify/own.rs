@@ -49,7 +49,8 @@ pub(super) fn frames(context: &Context<'_>, findings: &mut Findings<'_>) -> Resu
             if crc != stored {
                 let detail = format!(
                     "bytes of a durable group are not what was synced, though its records look \
-                     sound; restore the file from a copy log_offset={} stored={stored} computed={crc}",
+                     sound; restore the file from a copy log_offset={} stored={stored} \
+                     computed={crc}",
                     frame.start
                 );
                 let range = (frame.start - *base, frame.len.into());

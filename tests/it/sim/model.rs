@@ -164,8 +164,8 @@ impl Model {
         self.safe_process = self.safe_process.max(end);
     }
 
-    /// Where the log, which is visible up to `visible`, may begin when everything that expired at `now` is
-    /// gone.
+    /// Where the log, which is visible up to `visible`, may begin when everything that expired at
+    /// `now` is gone.
     pub(crate) fn expired_to(&self, now: i64, reserved: Duration, visible: u64) -> u64 {
         let reserved = reserved.as_millis() as i64;
         let mut start = self.start;
