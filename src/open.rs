@@ -1,6 +1,6 @@
 //! The sequence of opening: lock, look, decide, and only then touch anything.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc};
 
 use parking_lot::Mutex;
 
@@ -336,12 +336,38 @@ fn assemble(
     };
     engine.log.marks().dispatched.rewind(derived.from.min(log.end).get());
     let total = log.end.get();
-    engine.dispatch_all(|at| progress("rebuilding queues and index", at, total))?;
+    let told = |at| progress("rebuilding queues and index", at, total);
+    bring_up(&mut engine, inspected.clean, &told)?;
     settle_queues(&mut engine, &derived.floors, inspected.clean, access)?;
     if let Some(lock) = lock {
         take_over(&mut engine, &inspected, lock)?;
     }
     Ok(engine)
+}
+
+/// Dispatches up to the log's end and finds the queues' beginnings. A queue whose files turn out to have lost entries is derived
+/// anew from the whole log: a broken derived file is no reason not to open.
+fn bring_up(engine: &mut Engine, clean: bool, progress: &dyn Fn(u64)) -> Result<()> {
+    let mut anew = BTreeSet::new();
+    let bring = |engine: &Engine| {
+        engine.dispatch_all(progress)?;
+        if clean { Ok(()) } else { engine.queues.raise_mins(engine.log.start()) }
+    };
+    while let Err(error) = bring(engine) {
+        let broken = engine.queues.degraded();
+        // Each queue once: what is in a tail cannot be lost in a file.
+        if broken.is_empty() || !broken.iter().all(|key| anew.insert(key.clone())) {
+            return Err(error);
+        }
+        broken.iter().for_each(|key| engine.queues.reset(key));
+        engine.dispatcher.lock().forget_queue();
+        let from = engine.log.start();
+        engine.log.marks().dispatched.rewind(from.get());
+        let reason = error.to_string();
+        engine.report.findings.push(Finding::Rebuilt { reason, from });
+        engine.report.dispatched_from = from;
+    }
+    Ok(())
 }
 
 /// After dispatching: nothing is left in the queues' files behind their ends, and no offset that
@@ -378,9 +404,6 @@ fn settle_queues(
             counts.gaps, counts.conflicts, counts.unplaced
         );
         engine.report.note(text);
-    }
-    if !clean {
-        engine.queues.raise_mins(engine.log.start())?;
     }
     if access == Access::Read {
         return Ok(());
