@@ -246,11 +246,6 @@ impl QueueTable {
             let _writer = self.files.writer.lock();
             queue.write_tail()?;
             self.cut_files(&queue, at)?;
-            // The process before may have died between making these names and syncing them.
-            let dir = queue_dir(key);
-            for dir in [dir.parent().parent(), dir.parent(), dir] {
-                self.files.changed(dir);
-            }
         }
         self.restore(key.clone(), queue.min().min(at), at);
         Ok(())
@@ -259,6 +254,12 @@ impl QueueTable {
     fn cut_files(&self, queue: &super::ConsumeQueue, at: QueueOffset) -> Result<()> {
         let dir = queue_dir(queue.key());
         let files = list_files(&*self.files.disk, &dir, &mut Vec::new())?;
+        if !files.is_empty() {
+            // The process before may have died between making these names and syncing them.
+            for dir in [dir.parent().parent(), dir.parent(), dir.clone()] {
+                self.files.changed(dir);
+            }
+        }
         let at_byte = at.get() * ENTRY;
         // From the last one backwards, so that a crash in between leaves no gap of files.
         for (n, file) in files.iter().enumerate().rev() {
@@ -266,7 +267,6 @@ impl QueueTable {
                 let path = file_path(queue.key(), file.base);
                 self.files.forget(queue.id(file.base));
                 self.files.disk.remove(&path).map_err(failed("remove", &path))?;
-                self.files.changed(dir.clone());
             } else if file.base + self.files.config.file_bytes > at_byte {
                 self.zero_run(queue, file.base, at_byte.saturating_sub(file.base))?;
             }
