@@ -7,7 +7,7 @@ use crate::{
     checkpoint::{self, Checkpoint, JAVA_CHECKPOINT_BYTES, frames, frames::FrameWriter},
     disk::{Access, Disk, FilePath, failed, load},
     error::{Error, ErrorKind, Result},
-    format::frame::ChecksumRule,
+    format::{frame::ChecksumRule, layout::BLANK_BYTES},
     log::{DamagedRange, segment::Segment},
     offset::{PhysicalOffset, StoreTime},
     options::OnDamage,
@@ -222,7 +222,7 @@ pub(crate) fn examine(
             row: table::Row::DurableDamage.label(),
         });
     }
-    let mut log = decide(&scan, inspected.provenance, start, report);
+    let mut log = decide(&scan, &extent, inspected.provenance, start, report);
     log.damage.splice(..0, missing);
     if log.end < inspected.durable_end {
         return Err(shorter(log.end, inspected.durable_end));
@@ -251,6 +251,7 @@ fn missing_below(extent: &Extent<'_>, from: PhysicalOffset) -> Vec<DamagedRange>
 /// Goes through the holes of the scan in order and does what the table says for each.
 fn decide(
     scan: &Scan,
+    extent: &Extent<'_>,
     provenance: Provenance,
     start: PhysicalOffset,
     mut report: RecoveryReport,
@@ -286,7 +287,10 @@ fn decide(
                 break;
             }
             Action::Keep => {
-                let until = next.map_or(durable_end, |next| next.start);
+                let until = match next {
+                    Some(next) => next.start,
+                    None => past_stub(extent, durable_end),
+                };
                 let reason = stretch.stopped_by.clone();
                 report.findings.push(Finding::Damage {
                     start: end,
@@ -305,6 +309,20 @@ fn decide(
         }
     }
     RecoveredLog { start, end, damage, report, record_crc: false, cut }
+}
+
+/// Where appends can go on at or behind `end`: a rest of a segment too small for a blank record
+/// belongs to the damage before it.
+fn past_stub(extent: &Extent<'_>, end: PhysicalOffset) -> PhysicalOffset {
+    let before = extent.bases.partition_point(|base| *base <= end);
+    match before.checked_sub(1).and_then(|i| extent.bases.get(i)) {
+        Some(base) => {
+            let segment_end = *base + extent.segment_bytes;
+            let room = segment_end.saturating_since(end);
+            if room < u64::from(BLANK_BYTES) { segment_end.max(end) } else { end }
+        }
+        None => end,
+    }
 }
 
 fn shorter(end: PhysicalOffset, durable_end: PhysicalOffset) -> Error {
