@@ -28,6 +28,9 @@ use table::{Action, Behind, Provenance};
 /// is where a misbehaving disk shows first.
 const LOOK_BACK: u64 = 16 << 20;
 
+/// No segment is longer.
+const SEGMENT_MOST: u64 = i32::MAX as u64;
+
 /// RocketMQ's marker of a store in use.
 pub(crate) const ABORT: &str = "abort";
 /// RocketMQ's checkpoint.
@@ -72,10 +75,9 @@ pub(crate) fn inspect(disk: &dyn Disk) -> Result<Inspected> {
     let checkpoint = checkpoint::newest(disk)?;
     let mut durable_end = PhysicalOffset::ZERO;
     if let Some(checkpoint) = &checkpoint {
-        durable_end = checkpoint.durable_end;
-        if let Some(segment_bytes) = files.segment_bytes {
-            durable_end = durable_end.max(last_frame_end(disk, segment_bytes)?);
-        }
+        // Also without a segment: then frames tell that there was a log.
+        let segment_bytes = files.segment_bytes.unwrap_or(SEGMENT_MOST);
+        durable_end = checkpoint.durable_end.max(last_frame_end(disk, segment_bytes)?);
     }
     let clean_end = checkpoint.as_ref().filter(|c| c.clean).map(|c| c.durable_end);
     let clean = clean_end == Some(durable_end) && !exists(disk, &FilePath::new(ABORT))?;
