@@ -43,6 +43,7 @@ impl Threads {
         threads.spawn("steadfast-dispatch", dispatch)?;
         threads.spawn("steadfast-prepare", prepare)?;
         threads.spawn("steadfast-keep", keep)?;
+        threads.spawn("steadfast-expire", expire)?;
         Ok(threads)
     }
 
@@ -155,6 +156,15 @@ fn keep(engine: &Engine, stop: &AtomicBool) {
     while !stop.load(Ordering::SeqCst) {
         // What went wrong is kept for `health`.
         let _ = engine.keep();
+        thread::park_timeout(KEEP_INTERVAL);
+    }
+}
+
+/// Tells futures and callbacks whose deadline passed. A thread of its own that never touches the
+/// disk: a disk that hangs is exactly when deadlines matter.
+fn expire(engine: &Engine, stop: &AtomicBool) {
+    while !stop.load(Ordering::SeqCst) {
+        engine.log.marks().durable.expire(engine.clock.elapsed());
         thread::park_timeout(KEEP_INTERVAL);
     }
 }
