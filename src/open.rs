@@ -345,8 +345,9 @@ fn assemble(
     Ok(engine)
 }
 
-/// Dispatches up to the log's end and finds the queues' beginnings. A queue whose files turn out to have lost entries is derived
-/// anew from the whole log: a broken derived file is no reason not to open.
+/// Dispatches up to the log's end and finds the queues' beginnings. A queue whose files turn out to
+/// have lost entries is derived anew from the whole log: a broken derived file is no reason not to
+/// open.
 fn bring_up(engine: &mut Engine, clean: bool, progress: &dyn Fn(u64)) -> Result<()> {
     let mut anew = BTreeSet::new();
     let bring = |engine: &Engine| {
