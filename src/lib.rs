@@ -42,8 +42,8 @@
 //! ## Threads
 //!
 //! A store that is open for writing has five threads: one flushes, one fills queues and index, one
-//! makes room ahead, one keeps house, one watches deadlines. Everything else runs on the callers' threads. A read-only
-//! store has none.
+//! makes room ahead, one keeps house, one watches deadlines. Everything else runs on the callers'
+//! threads. A read-only store has none.
 //!
 //! ## Features
 //!
