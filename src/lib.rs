@@ -41,9 +41,9 @@
 //!
 //! ## Threads
 //!
-//! A store that is open for writing has four threads: one flushes, one fills queues and index, one
-//! makes room ahead, one keeps house. Everything else runs on the callers' threads. A read-only
-//! store has none.
+//! A store that is open for writing has five threads: one flushes, one fills queues and index, one
+//! makes room ahead, one keeps house, one watches deadlines. Everything else runs on the callers'
+//! threads. A read-only store has none.
 //!
 //! ## Features
 //!
