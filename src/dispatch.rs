@@ -39,8 +39,6 @@ pub(crate) struct DispatchCounts {
     pub(crate) unplaced: u64,
     /// Places in the log where no record could be made out.
     pub(crate) damaged: u64,
-    /// Failures to write queue or index files out; the entries stay in memory.
-    pub(crate) deferred: u64,
 }
 
 /// Follows the log and fills queues and index.
@@ -95,9 +93,10 @@ impl Dispatcher {
         }
         let slice = targets.log.rest(from)?;
         let (records, end) = self.dispatch(targets, &slice, from)?;
-        if targets.queues.buffered_bytes() > BUFFER_BYTES && targets.queues.write_out().is_err() {
-            // The entries are still in memory and readable; the checkpoint will not pass them.
-            self.counts.deferred += 1;
+        if targets.queues.buffered_bytes() > BUFFER_BYTES {
+            // After a failure the entries are still in memory and readable; the next checkpoint
+            // tries again and says what is wrong.
+            let _ = targets.queues.write_out();
         }
         marks.dispatched.advance(end.get());
         Ok(records)

@@ -60,7 +60,7 @@ impl Writable {
     }
 }
 
-/// Plans this large are kept on the heap; a single message's is not.
+/// Why the placement of a single message is there.
 const NO_PLACEMENT: &str = "an append places each message";
 
 impl Engine {
@@ -76,7 +76,7 @@ impl Engine {
         let plans = std::slice::from_ref(&plan);
         let mut first = None;
         let end = self.log.append(plans, now, self.in_hand(message.wait), |p| first = Some(p))?;
-        self.ticket(end.get(), message.wait, first.expect(NO_PLACEMENT), Vec::new())
+        Ok(self.ticket(end.get(), message.wait, first.expect(NO_PLACEMENT), Vec::new()))
     }
 
     pub(crate) fn append_batch(&self, messages: &[Message<'_>]) -> Result<Ticket> {
@@ -98,7 +98,7 @@ impl Engine {
         let mut placed = Vec::with_capacity(plans.len());
         let end = self.log.append(&plans, now, self.in_hand(wait), |p| placed.push(p))?;
         let others = placed.split_off(1);
-        self.ticket(end.get(), wait, placed[0], others)
+        Ok(self.ticket(end.get(), wait, placed[0], others))
     }
 
     fn plan<'a>(&self, message: &'a Message<'a>, now: StoreTime) -> Result<RecordPlan<'a>> {
@@ -115,19 +115,13 @@ impl Engine {
         if self.acknowledged_by_sync(wait) { InHand::No } else { InHand::Yes }
     }
 
-    fn ticket(
-        &self,
-        end: u64,
-        wait: bool,
-        first: Placement,
-        others: Vec<Placement>,
-    ) -> Result<Ticket> {
+    fn ticket(&self, end: u64, wait: bool, first: Placement, others: Vec<Placement>) -> Ticket {
         let (target, deadline) = match self.acknowledged_by_sync(wait) {
             true => (end, self.clock.elapsed() + self.options.sync_flush_timeout),
             // Acknowledged already: nothing that happens later changes that.
             false => (0, Duration::MAX),
         };
-        Ok(Ticket::new(self.context.clone(), target, deadline, first, others))
+        Ticket::new(self.context.clone(), target, deadline, first, others)
     }
 
     /// Dispatches what is visible, at most one step. Returns how many records that were.

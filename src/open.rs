@@ -61,8 +61,6 @@ struct Derived {
     from: PhysicalOffset,
     /// Queues of which only the files know where they end, for later.
     unknown: Vec<QueueOnDisk>,
-    /// There is no snapshot: everything comes from the log.
-    from_log: bool,
     /// Queue ends that the next offsets must not fall below.
     floors: Vec<(QueueKey, QueueOffset)>,
     rebuilt: Option<String>,
@@ -92,7 +90,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
     } else {
         hide_unsynced(&**disk, &inspected, &mut log)?;
     }
-    ends_on_disk(&mut derived, &**disk, &inspected, log.end)?;
+    ends_on_disk(&mut derived, &**disk, log.end)?;
     restore_index(&mut derived, &inspected, log.start, request.rebuild)?;
     assemble(request, inspected, log, derived, lock)
 }
@@ -174,7 +172,6 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
         index,
         from: log_start,
         unknown: Vec::new(),
-        from_log: false,
         floors: Vec::new(),
         rebuilt: None,
         notes: found.problems,
@@ -196,7 +193,9 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
         None if inspected.files.bases.is_empty() => {}
         None => {
             derived.unknown = found.queues;
-            derived.from_log = true;
+            if inspected.foreign.is_none() {
+                derived.rebuilt = Some("there is no snapshot of the queues".into());
+            }
         }
     }
     Ok(derived)
@@ -219,18 +218,10 @@ fn from_snapshot(derived: &mut Derived, at: PhysicalOffset, states: Vec<QueueSta
 
 /// Without our own notes the queues are derived anew from the whole log, which ends at `log_end`.
 /// What their files say of it counts only for offsets of which the log holds nothing any more.
-fn ends_on_disk(
-    derived: &mut Derived,
-    disk: &dyn Disk,
-    inspected: &Inspected,
-    log_end: PhysicalOffset,
-) -> Result<()> {
+fn ends_on_disk(derived: &mut Derived, disk: &dyn Disk, log_end: PhysicalOffset) -> Result<()> {
     for queue in std::mem::take(&mut derived.unknown) {
         let end = find_end(disk, &queue, log_end)?;
         derived.floors.push((queue.key.clone(), end));
-    }
-    if inspected.foreign.is_none() && !inspected.files.bases.is_empty() && derived.from_log {
-        derived.rebuilt.get_or_insert("there is no snapshot of the queues".into());
     }
     Ok(())
 }
