@@ -22,7 +22,9 @@ use crate::{
 
 /// Records per step at most, so that the watermark moves while a long tail is worked off.
 const STEP_RECORDS: usize = 4096;
-/// Queue entries in memory beyond this many bytes are written to their files.
+/// Records that somebody with other things to do dispatches at most.
+const HELP_RECORDS: usize = 16;
+/// Short tails in memory beyond this many bytes in all are written to their files.
 const BUFFER_BYTES: usize = 4 << 20;
 
 /// Queues remembered by the dispatcher, a power of two.
@@ -53,6 +55,14 @@ pub(crate) struct Dispatcher {
     levels: DelayLevels,
 }
 
+/// What to do about a record with keys: putting them into the index may touch its file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    Put,
+    /// Stop before the record.
+    Leave,
+}
+
 /// The parts a dispatcher works on.
 #[derive(Clone, Copy)]
 pub(crate) struct Targets<'a> {
@@ -81,6 +91,22 @@ impl Dispatcher {
     /// Dispatches what is visible and not dispatched yet, at most a few thousand records. Returns
     /// how many; 0 means there is nothing to do.
     pub(crate) fn step(&mut self, targets: Targets<'_>) -> Result<usize> {
+        let records = self.advance(targets, STEP_RECORDS, Keys::Put)?;
+        // After a failure the entries are still in memory and readable; the next checkpoint tries
+        // again and says what is wrong.
+        let _ = targets.queues.write_full();
+        if targets.queues.buffered_bytes() > BUFFER_BYTES {
+            let _ = targets.queues.write_out();
+        }
+        Ok(records)
+    }
+
+    /// Dispatches a few records without touching a file. What it leaves is for [`step`](Self::step).
+    pub(crate) fn help(&mut self, targets: Targets<'_>) -> Result<()> {
+        self.advance(targets, HELP_RECORDS, Keys::Leave).map(|_| ())
+    }
+
+    fn advance(&mut self, targets: Targets<'_>, most: usize, on_keys: Keys) -> Result<usize> {
         let marks = targets.log.marks();
         let from = PhysicalOffset::new(marks.dispatched.get());
         let to = PhysicalOffset::new(marks.visible().get());
@@ -92,12 +118,7 @@ impl Dispatcher {
             return Ok(1);
         }
         let slice = targets.log.rest(from)?;
-        let (records, end) = self.dispatch(targets, &slice, from)?;
-        if targets.queues.buffered_bytes() > BUFFER_BYTES {
-            // After a failure the entries are still in memory and readable; the next checkpoint
-            // tries again and says what is wrong.
-            let _ = targets.queues.write_out();
-        }
+        let (records, end) = self.dispatch(targets, &slice, from, most, on_keys)?;
         marks.dispatched.advance(end.get());
         Ok(records)
     }
@@ -107,12 +128,14 @@ impl Dispatcher {
         targets: Targets<'_>,
         slice: &LogSlice,
         from: PhysicalOffset,
+        most: usize,
+        on_keys: Keys,
     ) -> Result<(usize, PhysicalOffset)> {
         let bytes = slice.bytes();
         let mut keys = Vec::new();
         let mut at = 0;
         let mut records = 0;
-        while at < bytes.len() && records < STEP_RECORDS {
+        while at < bytes.len() && records < most {
             let offset = from + at as u64;
             let rest = &bytes[at..];
             if rest.get(4..8).is_some_and(|magic| magic == MAGIC_BLANK.to_be_bytes()) {
@@ -130,13 +153,18 @@ impl Dispatcher {
                     continue;
                 }
             };
+            let found = Found::of(&view);
+            let indexed =
+                targets.index.is_some() && view.transaction_state() != TransactionState::Rollback;
+            if indexed && on_keys == Keys::Leave && found.index_keys().next().is_some() {
+                break;
+            }
             at += view.size() as usize;
             records += 1;
-            let found = Found::of(&view);
             if view.has_queue_entry() {
                 self.put(targets.queues, &view, &found, offset)?;
             }
-            if targets.index.is_some() && view.transaction_state() != TransactionState::Rollback {
+            if indexed {
                 let (topic, store_time) = (view.topic(), view.store_time());
                 keys.extend(found.index_keys().map(|key| IndexKey {
                     topic,

@@ -13,16 +13,18 @@ use std::{
 use crate::{
     engine::Engine,
     error::{Error, ErrorKind, Result},
+    log::CommitLog,
+    offset::PhysicalOffset,
+    watermark::Sleeper,
 };
 
 /// How often housekeeping looks around; frames are synced this often.
 const KEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// A thread that could not do its work tries again after this.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// A dispatcher that found a burst lets the next one gather instead of being woken per record.
+/// A dispatcher that finds a stream of records lets some gather, instead of taking each from under
+/// the appender's hands.
 const NAP: Duration = Duration::from_micros(50);
-/// So many records in one step are a burst.
-const BURST: usize = 16;
 /// How long an idle thread sleeps at most.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -42,6 +44,7 @@ impl Threads {
         threads.spawn("steadfast-flush", flush)?;
         threads.spawn("steadfast-dispatch", dispatch)?;
         threads.spawn("steadfast-prepare", prepare)?;
+        threads.spawn("steadfast-spare", spare)?;
         threads.spawn("steadfast-keep", keep)?;
         threads.spawn("steadfast-expire", expire)?;
         Ok(threads)
@@ -70,6 +73,7 @@ impl Threads {
         for mark in [&marks.appended, marks.written(), &marks.durable] {
             mark.wake_sleepers();
         }
+        self.engine.rest.call();
         for handle in self.handles.drain(..) {
             handle.thread().unpark();
             let _ = handle.join();
@@ -104,6 +108,7 @@ fn flush(engine: &Engine, stop: &AtomicBool) {
                     // Latched: nothing will be flushed any more.
                     return;
                 }
+                engine.made_visible();
                 last = engine.clock.elapsed();
             }
             Some(due) => {
@@ -113,7 +118,7 @@ fn flush(engine: &Engine, stop: &AtomicBool) {
                     // A burst is flushed before its time, so that it need not wait at its end.
                     _ => (marks.durable.get() + engine.options.max_unflushed_bytes / 4, due),
                 };
-                marks.appended.wait_unless(target, &*engine.clock, until, stop);
+                marks.appended.wait_unless(Sleeper::Waiter, target, &*engine.clock, until, stop);
             }
         }
     }
@@ -121,14 +126,15 @@ fn flush(engine: &Engine, stop: &AtomicBool) {
 
 fn dispatch(engine: &Engine, stop: &AtomicBool) {
     let marks = engine.log.marks();
+    let mut stream = false;
     while !stop.load(Ordering::SeqCst) {
         match engine.dispatch_step() {
-            Ok(records) if records >= BURST => thread::park_timeout(NAP),
-            Ok(_) => {
-                let until = engine.clock.elapsed() + IDLE;
-                let next = marks.dispatched.get() + 1;
-                marks.visible().wait_unless(next, &*engine.clock, until, stop);
+            Ok(0) => {
+                stream = false;
+                engine.rest(IDLE, stop);
             }
+            Ok(_) if stream => thread::park_timeout(NAP),
+            Ok(_) => stream = true,
             Err(error) => {
                 marks.fail("dispatching", &error);
                 return;
@@ -138,13 +144,24 @@ fn dispatch(engine: &Engine, stop: &AtomicBool) {
 }
 
 fn prepare(engine: &Engine, stop: &AtomicBool) {
+    ahead(engine, stop, CommitLog::prepare_step);
+}
+
+/// Apart from the other preparing: it waits for the disk, and pages are needed meanwhile.
+fn spare(engine: &Engine, stop: &AtomicBool) {
+    ahead(engine, stop, CommitLog::spare_step);
+}
+
+/// Does `step` whenever the log has come to where the last one said.
+fn ahead(engine: &Engine, stop: &AtomicBool, step: fn(&CommitLog) -> Result<PhysicalOffset>) {
     let marks = engine.log.marks();
     while !stop.load(Ordering::SeqCst) {
-        let now = engine.clock.elapsed();
-        match engine.log.prepare_step() {
+        match step(&engine.log) {
             Ok(next) if next.get() <= marks.appended.get() => {}
             Ok(next) => {
-                marks.appended.wait_unless(next.get(), &*engine.clock, now + IDLE, stop);
+                let until = engine.clock.elapsed() + IDLE;
+                let who = Sleeper::Background;
+                marks.appended.wait_unless(who, next.get(), &*engine.clock, until, stop);
             }
             // No room now. An append that needs it finds out for itself.
             Err(_) => thread::park_timeout(RETRY_INTERVAL),

@@ -325,7 +325,10 @@ impl Store {
         match step {
             Step::Flush => engine.log.flush().map(|_| ()),
             Step::Dispatch => engine.dispatch_step().map(|_| ()),
-            Step::Prepare => engine.log.prepare_step().map(|_| ()),
+            Step::Prepare => {
+                engine.log.spare_step()?;
+                engine.log.prepare_step().map(|_| ())
+            }
             Step::Keep => engine.keep(),
             Step::Checkpoint => {
                 let mut keeper = engine.writable()?.keeper.lock();

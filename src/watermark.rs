@@ -64,13 +64,41 @@ impl Ord for Subscriber {
     }
 }
 
+/// Which threads are woken together. Waking costs more than anything else here, so those who wait
+/// for the next byte and those who wait for many more are told apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sleeper {
+    /// Waits for something it needs now.
+    Waiter,
+    /// Works ahead in the background.
+    Background,
+}
+
+/// Threads that sleep on the same word.
+struct Sleepers {
+    /// What they watch: changes whenever they should look again.
+    epoch: AtomicU32,
+    /// The lowest target any of them waits for: below it nobody need be woken.
+    lowest: AtomicU64,
+}
+
+impl Sleepers {
+    fn new() -> Self {
+        Self { epoch: 0.into(), lowest: u64::MAX.into() }
+    }
+
+    fn wake(&self) {
+        self.lowest.store(u64::MAX, SeqCst);
+        self.epoch.fetch_add(1, SeqCst);
+        let _ = futex::wake(&self.epoch, futex::Flags::PRIVATE, i32::MAX as u32);
+    }
+}
+
 /// An exclusive end that only grows, with everybody who waits for it.
 pub(crate) struct Watermark {
     value: AtomicU64,
-    /// What sleeping threads watch: changes whenever they should look again.
-    epoch: AtomicU32,
-    /// The lowest target a sleeping thread waits for: below it nobody need be woken.
-    lowest: AtomicU64,
+    waiters: Sleepers,
+    background: Sleepers,
     subscribed: AtomicUsize,
     subscribers: Mutex<BinaryHeap<Reverse<Subscriber>>>,
     closed: OnceLock<Error>,
@@ -81,8 +109,8 @@ impl Watermark {
     pub(crate) fn new(value: u64) -> Self {
         Self {
             value: value.into(),
-            epoch: 0.into(),
-            lowest: u64::MAX.into(),
+            waiters: Sleepers::new(),
+            background: Sleepers::new(),
             subscribed: 0.into(),
             subscribers: Mutex::new(BinaryHeap::new()),
             closed: OnceLock::new(),
@@ -100,8 +128,10 @@ impl Watermark {
         // Total order with the waiters' "register, then look again": either they see the value or
         // we see them.
         self.value.fetch_max(to, SeqCst);
-        if to >= self.lowest.load(SeqCst) {
-            self.wake_sleepers();
+        for sleepers in [&self.waiters, &self.background] {
+            if to >= sleepers.lowest.load(SeqCst) {
+                sleepers.wake();
+            }
         }
         if self.subscribed.load(SeqCst) > 0 {
             self.settle_reached();
@@ -128,18 +158,23 @@ impl Watermark {
     /// Blocks until the mark reaches `target`, the clock's `elapsed` reaches `deadline`, or the
     /// mark is closed.
     pub(crate) fn wait(&self, target: u64, clock: &dyn Clock, deadline: Duration) -> Outcome {
-        self.wait_unless(target, clock, deadline, &AtomicBool::new(false))
+        self.wait_unless(Sleeper::Waiter, target, clock, deadline, &AtomicBool::new(false))
     }
 
     /// Like [`wait`](Self::wait), but also ends, as timed out, once `stop` is set and the sleepers
     /// are [woken](Self::wake_sleepers).
     pub(crate) fn wait_unless(
         &self,
+        who: Sleeper,
         target: u64,
         clock: &dyn Clock,
         deadline: Duration,
         stop: &AtomicBool,
     ) -> Outcome {
+        let sleepers = match who {
+            Sleeper::Waiter => &self.waiters,
+            Sleeper::Background => &self.background,
+        };
         loop {
             if let Some(outcome) = self.state(target) {
                 return outcome;
@@ -151,16 +186,16 @@ impl Watermark {
             if left.is_zero() {
                 return Outcome::TimedOut;
             }
-            self.sleep(target, left, stop);
+            self.sleep(sleepers, target, left, stop);
         }
     }
 
     /// Sleeps until the mark may have reached `target` or about `timeout` passed. May return early.
-    fn sleep(&self, target: u64, timeout: Duration, stop: &AtomicBool) {
+    fn sleep(&self, sleepers: &Sleepers, target: u64, timeout: Duration, stop: &AtomicBool) {
         // The epoch is read before registering: a waker that erases the registration changes the
         // epoch afterwards, so the wait below cannot miss it.
-        let epoch = self.epoch.load(SeqCst);
-        self.lowest.fetch_min(target, SeqCst);
+        let epoch = sleepers.epoch.load(SeqCst);
+        sleepers.lowest.fetch_min(target, SeqCst);
         let reached = self.value.load(SeqCst) >= target;
         if reached || stop.load(SeqCst) || self.closed.get().is_some() {
             return;
@@ -172,15 +207,14 @@ impl Watermark {
             tv_nsec: i64::from(timeout.subsec_nanos()) as _,
         };
         // Every outcome (woken, changed, interrupted, timed out) means: look again.
-        let _ = futex::wait(&self.epoch, futex::Flags::PRIVATE, epoch, Some(&timeout));
+        let _ = futex::wait(&sleepers.epoch, futex::Flags::PRIVATE, epoch, Some(&timeout));
     }
 
     /// Makes every sleeping thread look at its condition again; those who go on waiting register
     /// anew.
     pub(crate) fn wake_sleepers(&self) {
-        self.lowest.store(u64::MAX, SeqCst);
-        self.epoch.fetch_add(1, SeqCst);
-        let _ = futex::wake(&self.epoch, futex::Flags::PRIVATE, i32::MAX as u32);
+        self.waiters.wake();
+        self.background.wake();
     }
 
     /// Whether the mark reached `target`; if not, `waker` is woken once it did, or is closed, or

@@ -204,7 +204,13 @@ fn stopping_wakes_a_pump() {
         move |mark| {
             while !stop.load(SeqCst) {
                 let next = mark.get() + 1;
-                mark.wait_unless(next, &SystemClock::new(), LONG, &stop);
+                mark.wait_unless(
+                    watermark::Sleeper::Waiter,
+                    next,
+                    &SystemClock::new(),
+                    LONG,
+                    &stop,
+                );
             }
         }
     });

@@ -35,7 +35,7 @@ pub(crate) mod stage;
 use append::AppendState;
 use flush::FlushState;
 use marks::Marks;
-use prepare::PrepareState;
+use prepare::Warm;
 use segment::Segment;
 use segments::Segments;
 use sequence::Sequence;
@@ -73,9 +73,14 @@ pub(crate) struct CommitLog {
     refused: RwLock<Option<Error>>,
     /// Whether there is such a reason: looked at by every append.
     refusing: AtomicBool,
-    // Lock order: flush, then prepare, then staged, then append.
+    // Lock order: flush, then warm, then spare, then blocks, then staged, then append.
     flush: Mutex<FlushState>,
-    prepare: Mutex<PrepareState>,
+    /// How far pages are warm; of the one who warms them.
+    warm: Mutex<Warm>,
+    /// Held while the next segment is made or taken away.
+    spare: Mutex<()>,
+    /// Held while blocks are allocated, by whoever needs them.
+    blocks: Mutex<()>,
     /// The stage that is being written, or empty, while the other one is filled.
     staged: Mutex<Stage>,
     append: Mutex<AppendState>,
@@ -103,7 +108,9 @@ impl CommitLog {
         let append = AppendState::new(&config, &state.segments, state.end, state.sequence);
         Self {
             flush: Mutex::new(FlushState::new(disk.clone())),
-            prepare: Mutex::new(PrepareState::new(state.end)),
+            warm: Mutex::new(Warm::new(state.end)),
+            spare: Mutex::default(),
+            blocks: Mutex::default(),
             staged: Mutex::new(append::new_stage(&config)),
             append: Mutex::new(append),
             refused: RwLock::new(None),

@@ -15,67 +15,114 @@ use super::{CommitLog, segment::Segment};
 const ALLOCATE_BYTES: u64 = 64 << 20;
 /// Zeros are written and pushed out in pieces no sync has to wait long for.
 const ZERO_BYTES: u64 = 4 << 20;
-/// Pages are made ready in pieces that a waiting appender can overtake.
+/// Pages are made ready in pieces of a large page, which keep others from mapping memory only
+/// shortly.
 const WARM_BYTES: u64 = 2 << 20;
 const WINDOW_LEAST: u64 = 8 << 20;
 const WINDOW_MOST: u64 = 256 << 20;
 const PAGE: u64 = 4096;
 
-/// Where preparing stands. Its lock is held while blocks are allocated, by whoever needs them.
+/// How far pages are warm (store path).
 #[derive(Debug)]
-pub(super) struct PrepareState {
-    /// Pages below are warm (store path).
-    warm: PhysicalOffset,
-    /// How far ahead of the appender pages are kept warm; grows when the appender gets there first.
+pub(super) struct Warm {
+    end: PhysicalOffset,
+    /// How far ahead of the appender; grows when the appender gets there first.
     window: u64,
 }
 
-impl PrepareState {
+impl Warm {
     pub(super) fn new(end: PhysicalOffset) -> Self {
-        Self { warm: end, window: WINDOW_LEAST }
+        Self { end, window: WINDOW_LEAST }
+    }
+}
+
+/// The one or two segments that lie ahead of the appender.
+struct Ahead {
+    now: PhysicalOffset,
+    active: Arc<Segment>,
+    spare: Option<Arc<Segment>>,
+}
+
+impl Ahead {
+    /// The segment that holds `at`, if it is made already.
+    fn segment(&self, at: PhysicalOffset) -> Option<&Arc<Segment>> {
+        let all = [Some(&self.active), self.spare.as_ref()];
+        all.into_iter().flatten().find(|segment| segment.base <= at && at < segment.end())
+    }
+
+    /// `bytes` from now, but not after the next roll, and not now.
+    fn later(&self, bytes: u64) -> PhysicalOffset {
+        (self.now + bytes).min(self.active.end()).max(self.now + 1)
+    }
+
+    /// Up to where blocks exist.
+    fn blocks(&self) -> PhysicalOffset {
+        match &self.spare {
+            Some(spare) if self.active.ready() == self.active.len => spare.base + spare.ready(),
+            _ => self.active.base + self.active.ready(),
+        }
     }
 }
 
 impl CommitLog {
+    fn ahead(&self) -> Ahead {
+        let state = self.append.lock();
+        let active = state.active.clone();
+        Ahead { now: active.base + state.position, active, spare: state.spare.clone() }
+    }
+
     /// Does one piece of preparing, if any is due. Returns the log position from which on the next
     /// one will be, at once when it is not past the present end.
     pub(crate) fn prepare_step(&self) -> Result<PhysicalOffset> {
-        let mut prepare = self.prepare.lock();
-        let (active, position, has_spare) = {
-            let state = self.append.lock();
-            (state.active.clone(), state.position, state.spare.is_some())
-        };
-        let now = active.base + position;
+        let mut warm = self.warm.lock();
+        let ahead = self.ahead();
+        let now = ahead.now;
         let low = self.low_water();
-        if active.ready() < active.len && active.ready() < position + low {
-            let from = active.ready();
-            let to = (from + self.piece(position, from)).min(active.len);
-            self.extend(&active, from, to, position)?;
-            return Ok(now);
-        }
-        if !has_spare && active.len - position < (active.len / 4).max(low) {
-            drop(prepare);
-            self.make_spare()?;
-            return Ok(now);
-        }
-        if self.config.append_path == AppendPath::Store {
-            if prepare.warm < now {
-                prepare.warm = now;
-                prepare.window = (prepare.window * 2).min(WINDOW_MOST);
-            }
-            let ahead = prepare.warm - now;
-            let end = active.base + active.ready();
-            if ahead < prepare.window && prepare.warm < end {
-                let at = active.position(prepare.warm);
-                let len = WARM_BYTES.min(active.ready() - at);
-                active.memory.populate(at, len).map_err(failed("populate", &active.path()))?;
-                prepare.warm = prepare.warm + len;
+        if ahead.blocks() < now + low {
+            if self.extend_step(now)? {
                 return Ok(now);
             }
-            // Half the window is used up: time for the next piece.
-            return Ok(now + (prepare.window / 2).min(low / 2).max(1));
+            // The next segment is not there yet.
+            return Ok(ahead.later(low / 2));
         }
-        Ok(now + (low / 2).max(1))
+        if self.config.append_path == AppendPath::Write {
+            return Ok(ahead.later(low / 2));
+        }
+        if warm.end < now {
+            warm.end = now;
+            warm.window = (warm.window * 2).min(WINDOW_MOST);
+        }
+        let far = now + warm.window;
+        if warm.end < far.min(ahead.blocks())
+            && let Some(segment) = ahead.segment(warm.end)
+        {
+            let at = segment.position(warm.end);
+            let next = (at + 1).next_multiple_of(WARM_BYTES).min(segment.ready());
+            segment.memory.populate(at, next - at).map_err(failed("populate", &segment.path()))?;
+            warm.end = segment.base + next;
+            return Ok(now);
+        }
+        if ahead.blocks() < far && self.extend_step(now)? {
+            return Ok(now);
+        }
+        // Half the window is used up: time for the next piece.
+        Ok(ahead.later((warm.window / 2).min(low / 2)))
+    }
+
+    /// Makes the next segment if it is due. Returns the log position from which on it will be.
+    pub(crate) fn spare_step(&self) -> Result<PhysicalOffset> {
+        let ahead = self.ahead();
+        let end = ahead.active.end();
+        if ahead.spare.is_some() {
+            return Ok(end);
+        }
+        // Early: making it waits for the disk, which has much to do when appends come fast.
+        let due = ahead.active.base + ahead.active.len / 2;
+        if ahead.now < due {
+            return Ok(due);
+        }
+        self.make_spare()?;
+        Ok(end)
     }
 
     /// How much is kept ready ahead of the appender.
@@ -86,20 +133,28 @@ impl CommitLog {
         }
     }
 
-    /// How much is made ready at once.
-    fn piece(&self, position: u64, ready: u64) -> u64 {
-        match self.config.append_path {
+    /// Makes one more piece ready behind what is. Returns whether there was a segment for it.
+    fn extend_step(&self, now: PhysicalOffset) -> Result<bool> {
+        let _blocks = self.blocks.lock();
+        let ahead = self.ahead();
+        let from = ahead.blocks();
+        let Some(segment) = ahead.segment(from) else { return Ok(false) };
+        let step = match self.config.append_path {
             AppendPath::Store => ALLOCATE_BYTES,
             // An appender right behind is faster than zeros can be written: it gets plain blocks.
-            AppendPath::Write if ready < position + ZERO_BYTES / 4 => ALLOCATE_BYTES / 4,
+            AppendPath::Write if from < now + ZERO_BYTES / 4 => ALLOCATE_BYTES / 4,
             AppendPath::Write => ZERO_BYTES,
-        }
+        };
+        let at = segment.position(from);
+        self.extend(segment, at, (at + step).min(segment.len), from.saturating_since(now))?;
+        Ok(true)
     }
 
-    /// Makes `[from, to)` of `segment` ready. The caller holds the prepare lock, and nobody else
-    /// touches these bytes before they are: here begins what the appender may write.
-    fn extend(&self, segment: &Segment, from: u64, to: u64, position: u64) -> Result<()> {
-        debug_assert!(segment.ready() == from && position <= from);
+    /// Makes `[from, to)` of `segment` ready, which is `distance` ahead of the appender. The caller
+    /// holds the lock on blocks, and nobody else touches these bytes before they are ready: here
+    /// begins what the appender may write.
+    fn extend(&self, segment: &Segment, from: u64, to: u64, distance: u64) -> Result<()> {
+        debug_assert!(segment.ready() == from);
         let path = segment.path();
         let allocate_to = from.max(to).next_multiple_of(ALLOCATE_BYTES).min(segment.len);
         segment
@@ -107,7 +162,7 @@ impl CommitLog {
             .allocate(from, allocate_to - from)
             .map_err(failed("allocate blocks for", &path))?;
         let zeros = self.config.append_path == AppendPath::Write && to - from <= ZERO_BYTES;
-        if zeros && from.is_multiple_of(PAGE) && from >= position + ZERO_BYTES / 4 {
+        if zeros && from.is_multiple_of(PAGE) && distance >= ZERO_BYTES / 4 {
             // Blocks that were written once make the syncs to come cheaper than blocks that were
             // only promised. It is a help: a failure here will show where it matters.
             let _ = segment.file.write_zeros(from, to - from);
@@ -118,7 +173,7 @@ impl CommitLog {
 
     /// Makes `segment` ready at least up to `need`, for an append that got there first.
     pub(super) fn make_ready(&self, segment: &Arc<Segment>, need: u64) -> Result<()> {
-        let _prepare = self.prepare.lock();
+        let _blocks = self.blocks.lock();
         let from = segment.ready();
         if from >= need {
             return Ok(());
@@ -129,11 +184,11 @@ impl CommitLog {
         };
         // Page-aligned, so that zeros can go on from there.
         let to = (need.max(from + step)).next_multiple_of(PAGE).min(segment.len);
-        match self.extend(segment, from, to, from) {
+        match self.extend(segment, from, to, 0) {
             Ok(()) => Ok(()),
             // With little room left, what is needed now may still fit.
             Err(_) if need < to => {
-                self.extend(segment, from, need.next_multiple_of(PAGE).min(segment.len), from)
+                self.extend(segment, from, need.next_multiple_of(PAGE).min(segment.len), 0)
             }
             Err(error) => Err(error),
         }
@@ -141,7 +196,7 @@ impl CommitLog {
 
     /// Makes the next segment, if there is none in reserve.
     pub(super) fn make_spare(&self) -> Result<()> {
-        let _prepare = self.prepare.lock();
+        let _spare = self.spare.lock();
         let base = {
             let state = self.append.lock();
             if state.spare.is_some() {
@@ -150,7 +205,11 @@ impl CommitLog {
             state.active.end()
         };
         let len = self.config.segment_bytes;
-        let ready = len.min(self.low_water() / 2);
+        let ready = match self.config.append_path {
+            AppendPath::Store => len.min(ALLOCATE_BYTES / 4),
+            // The rest gets zeros.
+            AppendPath::Write => len.min(ZERO_BYTES / 4),
+        };
         let spare = Segment::create(&*self.disk, base, len, ready)?;
         let mut state = self.append.lock();
         // Nobody can have rolled meanwhile: rolling takes the spare that was not there.
@@ -161,7 +220,7 @@ impl CommitLog {
 
     /// Takes the unused next segment away, as the Java store does at a clean stop.
     pub(crate) fn drop_spare(&self) -> Result<()> {
-        let _prepare = self.prepare.lock();
+        let _spare = self.spare.lock();
         let Some(spare) = self.append.lock().spare.take() else { return Ok(()) };
         let path = spare.path();
         self.disk.remove(&path).map_err(failed("remove", &path))?;

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::files::{ENTRY, FileId, QueueFiles, file_path};
 use crate::{
@@ -31,6 +31,8 @@ const OFFSET_MAX: u64 = i64::MAX as u64 / ENTRY - 1;
 const GAP_MAX: u64 = 1 << 24;
 /// Entries per read call at most.
 const READ_ENTRIES: u64 = 3200;
+/// A tail of so many entries (16 KiB) is worth a write call of its own.
+const FULL_ENTRIES: usize = 819;
 
 /// What became of an entry that was put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,8 @@ struct Tail {
     fresh: bool,
     /// The next write has to put fillers before it, from the beginning of its file on.
     blank: bool,
+    /// Whether the queue is in the list of those with a tail.
+    listed: bool,
 }
 
 impl Tail {
@@ -99,6 +103,7 @@ impl ConsumeQueue {
             entries: Vec::new(),
             fresh: end == QueueOffset::ZERO,
             blank: false,
+            listed: false,
         };
         Self {
             key,
@@ -165,17 +170,12 @@ impl ConsumeQueue {
             self.min.store(at.get(), Ordering::Release);
         }
         tail.fresh = false;
-        let first = tail.entries.is_empty();
+        let before = tail.entries.len();
         for _ in 0..missing {
             tail.entries.push(QueueEntry::FILLER.encode());
         }
         tail.entries.push(bytes);
-        drop(tail);
-        let bytes = (missing as usize + 1) * ENTRY as usize;
-        self.files.buffered.fetch_add(bytes, Ordering::Relaxed);
-        if first {
-            self.files.has_tail(Arc::downgrade(self));
-        }
+        self.has_tail(tail, before);
         // Last, and without the lock: whoever waits is told on this thread and may read at once.
         self.end.advance(at.get() + 1);
         Ok(if missing == 0 { Put::Appended } else { Put::Gap { missing } })
@@ -189,15 +189,25 @@ impl ConsumeQueue {
         if missing == 0 || missing > GAP_MAX || tail.fresh {
             return 0;
         }
-        let first = tail.entries.is_empty();
+        let before = tail.entries.len();
         tail.entries.extend((0..missing).map(|_| QueueEntry::FILLER.encode()));
-        drop(tail);
-        self.files.buffered.fetch_add(missing as usize * ENTRY as usize, Ordering::Relaxed);
-        if first {
-            self.files.has_tail(Arc::downgrade(self));
-        }
+        self.has_tail(tail, before);
         self.end.advance(end.get());
         missing
+    }
+
+    /// Sees to it that a tail which had `before` entries and has more now is written out some time.
+    fn has_tail(self: &Arc<Self>, mut tail: MutexGuard<'_, Tail>, before: usize) {
+        let after = tail.entries.len();
+        let listed = std::mem::replace(&mut tail.listed, true);
+        drop(tail);
+        self.files.buffered.fetch_add((after - before) * ENTRY as usize, Ordering::Relaxed);
+        if !listed {
+            self.files.has_tail(Arc::downgrade(self));
+        }
+        if before < FULL_ENTRIES && after >= FULL_ENTRIES {
+            self.files.has_full_tail(Arc::downgrade(self));
+        }
     }
 
     fn compare(&self, at: QueueOffset, entry: QueueEntry) -> Result<Put> {
@@ -303,6 +313,16 @@ impl ConsumeQueue {
 
     pub(super) fn id(&self, base: u64) -> FileId {
         FileId { queue: self.number, base }
+    }
+
+    /// Says that the queue was taken off the list of those with a tail.
+    pub(super) fn unlist(&self) {
+        self.tail.lock().listed = false;
+    }
+
+    /// Puts the queue back on that list, if it needs to be.
+    pub(super) fn relist(&self) -> bool {
+        !std::mem::replace(&mut self.tail.lock().listed, true)
     }
 
     /// Writes what is in the tail into files, with the writer's lock held.

@@ -67,6 +67,8 @@ pub(super) struct QueueFiles {
     degraded: Mutex<BTreeSet<QueueKey>>,
     /// Queues with something in their tail.
     pending: Mutex<Vec<Weak<ConsumeQueue>>>,
+    /// Those of them with so much that it should be written soon.
+    full: Mutex<Vec<Weak<ConsumeQueue>>>,
     /// Bytes in all tails.
     pub(super) buffered: AtomicUsize,
     next_queue: AtomicU32,
@@ -87,6 +89,7 @@ impl QueueFiles {
             directories: Mutex::default(),
             degraded: Mutex::default(),
             pending: Mutex::default(),
+            full: Mutex::default(),
             buffered: AtomicUsize::new(0),
             next_queue: AtomicU32::new(0),
         }
@@ -190,6 +193,23 @@ impl QueueFiles {
         }
     }
 
+    /// Remembers a queue whose tail got long.
+    pub(super) fn has_full_tail(&self, queue: Weak<ConsumeQueue>) {
+        if self.config.access == Access::Write {
+            self.full.lock().push(queue);
+        }
+    }
+
+    /// Writes the long tails into files.
+    pub(super) fn write_full(&self) -> Result<()> {
+        let full = std::mem::take(&mut *self.full.lock());
+        if full.is_empty() {
+            return Ok(());
+        }
+        let _writer = self.writer.lock();
+        full.iter().filter_map(Weak::upgrade).try_for_each(|queue| queue.write_tail().map(|_| ()))
+    }
+
     /// Writes all tails into files, with the writer's lock held. What fails stays in its tail and
     /// is tried again the next time; the first error is returned.
     fn write_pending(&self) -> Result<()> {
@@ -198,13 +218,17 @@ impl QueueFiles {
         let mut left = Vec::new();
         for weak in pending {
             let Some(queue) = weak.upgrade() else { continue };
-            match queue.write_tail() {
-                Ok(Left::Nothing) => {}
-                Ok(Left::Entries) => left.push(weak),
+            queue.unlist();
+            let kept = match queue.write_tail() {
+                Ok(Left::Nothing) => false,
+                Ok(Left::Entries) => true,
                 Err(e) => {
                     result = result.and(Err(e));
-                    left.push(weak);
+                    true
                 }
+            };
+            if kept && queue.relist() {
+                left.push(weak);
             }
         }
         self.pending.lock().append(&mut left);

@@ -125,6 +125,15 @@ impl QueueTable {
         self.files.write_out()
     }
 
+    /// Writes the long tails into files. Durable is nothing of it yet.
+    ///
+    /// # Errors
+    ///
+    /// The first error; nothing is lost.
+    pub(crate) fn write_full(&self) -> Result<()> {
+        self.files.write_full()
+    }
+
     /// Makes everything durable that was put before the call: entries, files, directories.
     ///
     /// # Errors

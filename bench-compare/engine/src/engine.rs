@@ -43,6 +43,7 @@ impl Engine {
         };
         options.segment_bytes = args.number("seg", options.segment_bytes)?;
         options.queue_file_bytes = args.number("cqfile", options.queue_file_bytes)?;
+        options.max_unflushed_bytes = args.number("unflushed", options.max_unflushed_bytes)?;
         if args.number("crc", 1)? == 0 {
             options.record_checksum = RecordChecksum::Off;
         }
