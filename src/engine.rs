@@ -169,7 +169,7 @@ impl Engine {
         let rest = &self.rest;
         let next = rest.calls.get() + 1;
         rest.helped.store(0, Ordering::Relaxed);
-        // Total order with `made_visible`: either it sees us asleep, or we see what it made visible.
+        // Total order with `made_visible`: either it sees us asleep, or we see its records.
         rest.asleep.store(true, Ordering::SeqCst);
         if !self.has_undispatched() {
             let until = self.clock.elapsed() + timeout;
@@ -231,7 +231,7 @@ impl Engine {
             return Some(Duration::MAX);
         }
         let options = &self.options;
-        if options.flush == FlushMode::Sync || waiting >= options.max_unflushed_bytes / 4 {
+        if options.flush == FlushMode::Sync || waiting >= options.max_unflushed_bytes / 2 {
             return None;
         }
         let enough = waiting >= options.flush_least_bytes;

@@ -121,7 +121,7 @@ pub struct Options {
     pub max_message_bytes: u32,
     /// Whether whole records are checksummed. Default: [`RecordChecksum::On`].
     pub record_checksum: RecordChecksum,
-    /// Bytes that may wait for the disk before appends are held back. Default: 1 GiB.
+    /// Bytes that may wait for the disk before appends are held back. Default: 2 GiB.
     pub max_unflushed_bytes: u64,
     /// How long an append is held back before it fails with [`Busy`](crate::ErrorKind::Busy).
     /// Default: 1 s.
@@ -156,7 +156,7 @@ impl Default for Options {
             flush_thorough_interval: Duration::from_secs(10),
             max_message_bytes: 4 << 20,
             record_checksum: RecordChecksum::On,
-            max_unflushed_bytes: 1 << 30,
+            max_unflushed_bytes: 2 << 30,
             append_timeout: Duration::from_secs(1),
             on_damage: OnDamage::Refuse,
             retention: Retention::default(),

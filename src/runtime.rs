@@ -15,6 +15,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     log::CommitLog,
     offset::PhysicalOffset,
+    options::FlushMode,
     watermark::Sleeper,
 };
 
@@ -98,25 +99,57 @@ impl Drop for PanicGuard<'_> {
     }
 }
 
+/// Sizes the groups of SYNC_FLUSH. Those whom a sync has settled append again at once, so a flusher
+/// that goes on immediately finds the first few of them and syncs for those alone, while all the
+/// others wait for two syncs. Waiting for about half of what is in flight makes two groups take
+/// turns: one is filled while the other one is synced.
+#[derive(Default)]
+struct Groups {
+    /// Bytes that were not durable when the last sync began, or came while it lasted.
+    in_flight: u64,
+    /// How long it took.
+    took: Duration,
+}
+
+impl Groups {
+    /// Waits until the next group is worth a sync, but not long.
+    fn gather(&self, engine: &Engine, stop: &AtomicBool) {
+        let marks = engine.log.marks();
+        let target = marks.durable.get() + self.in_flight / 16 * 7;
+        if marks.appended.get() < target {
+            let until = engine.clock.elapsed() + self.took / 2;
+            marks.appended.wait_unless(Sleeper::Waiter, target, &*engine.clock, until, stop);
+        }
+    }
+}
+
 fn flush(engine: &Engine, stop: &AtomicBool) {
     let marks = engine.log.marks();
     let mut last = engine.clock.elapsed();
+    let mut groups = Groups::default();
     while !stop.load(Ordering::SeqCst) {
+        if engine.options.flush == FlushMode::Sync {
+            groups.gather(engine, stop);
+        }
         match engine.flush_due(last) {
             None => {
+                let (begun, from) = (engine.clock.elapsed(), marks.durable.get());
                 if engine.log.flush().is_err() {
                     // Latched: nothing will be flushed any more.
                     return;
                 }
+                let in_flight = marks.appended.get() - from;
                 engine.made_visible();
                 last = engine.clock.elapsed();
+                groups = Groups { in_flight, took: last - begun };
             }
             Some(due) => {
+                groups = Groups::default();
                 let now = engine.clock.elapsed();
                 let (target, until) = match due {
                     Duration::MAX => (marks.durable.get() + 1, now + IDLE),
                     // A burst is flushed before its time, so that it need not wait at its end.
-                    _ => (marks.durable.get() + engine.options.max_unflushed_bytes / 4, due),
+                    _ => (marks.durable.get() + engine.options.max_unflushed_bytes / 2, due),
                 };
                 marks.appended.wait_unless(Sleeper::Waiter, target, &*engine.clock, until, stop);
             }

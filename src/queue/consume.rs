@@ -31,8 +31,8 @@ const OFFSET_MAX: u64 = i64::MAX as u64 / ENTRY - 1;
 const GAP_MAX: u64 = 1 << 24;
 /// Entries per read call at most.
 const READ_ENTRIES: u64 = 3200;
-/// A tail of so many entries (16 KiB) is worth a write call of its own.
-const FULL_ENTRIES: usize = 819;
+/// A tail of so many entries (64 KiB) is worth a write call of its own.
+const FULL_ENTRIES: usize = 3276;
 
 /// What became of an entry that was put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
