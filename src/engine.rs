@@ -1,10 +1,7 @@
 //! The parts of an open store, wired together, and what they do as one.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -26,8 +23,8 @@ use crate::{
     options::{FlushMode, Options},
     queue::QueueTable,
     recovery::report::RecoveryReport,
+    rest::Rest,
     ticket::{Ticket, TicketContext},
-    watermark::{Sleeper, Watermark},
 };
 
 /// An open store without its threads: every pump is a method, called by `runtime` or by a
@@ -67,31 +64,6 @@ impl Writable {
         Self { checkpoints, keeper: Mutex::new(keeper), _lock: lock }
     }
 }
-
-/// The sleep of the dispatcher's thread. While it lasts, whoever makes records visible dispatches
-/// them: that costs less than waking a thread would, and a reader is told sooner.
-#[derive(Debug)]
-pub(crate) struct Rest {
-    asleep: AtomicBool,
-    /// Appends that helped since the thread fell asleep.
-    helped: AtomicU32,
-    /// Counts the calls to wake up.
-    calls: Watermark,
-}
-
-impl Rest {
-    pub(crate) fn new() -> Self {
-        Self { asleep: false.into(), helped: 0.into(), calls: Watermark::new(0) }
-    }
-
-    pub(crate) fn call(&self) {
-        self.asleep.store(false, Ordering::SeqCst);
-        self.calls.advance(self.calls.get() + 1);
-    }
-}
-
-/// So many helped appends are a stream: the thread takes over, with its batches and its core.
-const HELPED_MOST: u32 = 32;
 
 /// Why the placement of a single message is there.
 const NO_PLACEMENT: &str = "an append places each message";
@@ -166,16 +138,8 @@ impl Engine {
 
     /// Sleeps until there is something to dispatch, `stop` is set, or about `timeout` passed.
     pub(crate) fn rest(&self, timeout: Duration, stop: &AtomicBool) {
-        let rest = &self.rest;
-        let next = rest.calls.get() + 1;
-        rest.helped.store(0, Ordering::Relaxed);
-        // Total order with `made_visible`: either it sees us asleep, or we see its records.
-        rest.asleep.store(true, Ordering::SeqCst);
-        if !self.has_undispatched() {
-            let until = self.clock.elapsed() + timeout;
-            rest.calls.wait_unless(Sleeper::Waiter, next, &*self.clock, until, stop);
-        }
-        rest.asleep.store(false, Ordering::SeqCst);
+        let until = self.clock.elapsed() + timeout;
+        self.rest.sleep(|| self.has_undispatched(), &*self.clock, until, stop);
     }
 
     fn has_undispatched(&self) -> bool {
@@ -185,19 +149,13 @@ impl Engine {
 
     /// To be called by whoever may have made records visible. Sees to it that they are dispatched.
     pub(crate) fn made_visible(&self) {
-        if !self.rest.asleep.load(Ordering::SeqCst) || !self.has_undispatched() {
-            return;
-        }
-        let few = self.rest.helped.fetch_add(1, Ordering::Relaxed) < HELPED_MOST;
-        if few && let Some(mut dispatcher) = self.dispatcher.try_lock() {
-            // An error comes again in the thread, which knows what to do about it.
-            let helped = dispatcher.help(self.targets());
-            drop(dispatcher);
-            if helped.is_ok() && !self.has_undispatched() {
-                return;
+        let help = || {
+            if let Some(mut dispatcher) = self.dispatcher.try_lock() {
+                // An error comes again in the thread, which knows what to do about it.
+                let _ = dispatcher.help(self.targets());
             }
-        }
-        self.rest.call();
+        };
+        self.rest.visible(|| self.has_undispatched(), help);
     }
 
     /// Dispatches everything that is visible now.

@@ -80,6 +80,7 @@ mod queue;
 mod read;
 mod recovery;
 mod repair;
+mod rest;
 mod runtime;
 mod store;
 mod sync;

@@ -14,7 +14,7 @@ use crate::{
     consumer::ConsumerOffsets,
     disk::{Access, DirectoryLock, Disk, FilePath, failed, load, replace},
     dispatch::Dispatcher,
-    engine::{Engine, Rest, Writable},
+    engine::{Engine, Writable},
     error::{Error, ErrorKind, Result},
     format::{index::IndexGeometry, record::RecordLimits},
     index::{KeyIndex, Known},
@@ -30,6 +30,7 @@ use crate::{
     options::{FlushMode, KeyIndexing, Options, RecordChecksum},
     queue::{QueueConfig, QueueOnDisk, QueueTable, find_end, infer_file_bytes, scan_directory},
     recovery::{self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog, report::Finding},
+    rest::Rest,
     ticket::TicketContext,
     verify,
 };

@@ -74,7 +74,7 @@ impl Threads {
         for mark in [&marks.appended, marks.written(), &marks.durable] {
             mark.wake_sleepers();
         }
-        self.engine.rest.call();
+        self.engine.rest.wake_up();
         for handle in self.handles.drain(..) {
             handle.thread().unpark();
             let _ = handle.join();

@@ -22,6 +22,8 @@ use shuttle::{
 };
 use steadfast::{ErrorKind, SystemClock};
 
+#[path = "../src/rest.rs"]
+mod rest;
 #[path = "../src/watermark.rs"]
 mod watermark;
 
@@ -220,6 +222,56 @@ fn stopping_wakes_a_pump() {
     join([pump]);
 }
 
+/// What the dispatcher's thread and its helpers share.
+struct Work {
+    visible: AtomicUsize,
+    dispatched: Watermark,
+    turn: shuttle::sync::Mutex<()>,
+}
+
+impl Work {
+    fn pending(&self) -> bool {
+        self.dispatched.get() < self.visible.load(SeqCst) as u64
+    }
+
+    fn dispatch(&self, _turn: shuttle::sync::MutexGuard<'_, ()>) {
+        self.dispatched.advance(self.visible.load(SeqCst) as u64);
+    }
+}
+
+fn what_is_made_visible_is_dispatched_by_somebody() {
+    let work = Arc::new(Work {
+        visible: AtomicUsize::new(0),
+        dispatched: Watermark::new(0),
+        turn: shuttle::sync::Mutex::new(()),
+    });
+    let rest = Arc::new(rest::Rest::new());
+    let stop = Arc::new(sync::AtomicBool::new(false));
+    let dispatcher = thread::spawn({
+        let (work, rest, stop) = (work.clone(), rest.clone(), stop.clone());
+        move || {
+            while !stop.load(SeqCst) {
+                work.dispatch(work.turn.lock().unwrap());
+                rest.sleep(|| work.pending(), &SystemClock::new(), LONG, &stop);
+            }
+        }
+    });
+    let appenders = [0, 1].map(|_| {
+        let (work, rest) = (work.clone(), rest.clone());
+        thread::spawn(move || {
+            for _ in 0..2 {
+                work.visible.fetch_add(1, SeqCst);
+                let help = || work.turn.try_lock().map_or((), |turn| work.dispatch(turn));
+                rest.visible(|| work.pending(), help);
+            }
+        })
+    });
+    reached(&work.dispatched, 4);
+    stop.store(true, SeqCst);
+    rest.wake_up();
+    join(appenders.into_iter().chain([dispatcher]));
+}
+
 fn every_callback_is_called_once_with_the_truth() {
     let mark = Arc::new(Watermark::new(0));
     let calls = Arc::new(AtomicUsize::new(0));
@@ -279,7 +331,7 @@ fn a_future_is_woken_or_ready() {
 }
 
 fn main() {
-    let models: [(&str, fn()); 8] = [
+    let models: [(&str, fn()); 9] = [
         (
             "every_waiter_wakes_when_one_thread_advances",
             every_waiter_wakes_when_one_thread_advances,
@@ -294,6 +346,10 @@ fn main() {
             closing_wakes_everybody_and_tells_the_truth,
         ),
         ("stopping_wakes_a_pump", stopping_wakes_a_pump),
+        (
+            "what_is_made_visible_is_dispatched_by_somebody",
+            what_is_made_visible_is_dispatched_by_somebody,
+        ),
         (
             "every_callback_is_called_once_with_the_truth",
             every_callback_is_called_once_with_the_truth,

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Breaks the engine in one way after another and shows that the simulation notices: for each patch
-# here, how many schedules it took. Fails if a patch survives or does not apply any more.
+# Breaks the engine in one way after another and shows that the simulation notices, or the model of
+# its waiting: for each patch here, how many schedules it took. Fails if a patch survives or does not apply any more.
 #
 #   tests/mutations/run.sh [name...]      STEADFAST_SEEDS=20000 schedules at most
 set -eu
@@ -28,6 +28,8 @@ for name in "$@"; do
     elif ! cargo test -q --release --test it -- sim:: > run.log 2>&1; then
         how=$(sed -n 's/^test \(sim::.*\) \.\.\. FAILED.*/\1/p; s/^    \(sim::[a-z_:]*\)$/\1/p' run.log | sort -u | head -n 1)
         echo "$name: caught by ${how:-a scripted test}"
+    elif ! cargo test -q --release --test interleavings > run.log 2>&1; then
+        echo "$name: caught by interleavings, a deadlock"
     else
         echo "$name: SURVIVED $seeds schedules"
         survivors=$((survivors + 1))
