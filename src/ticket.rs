@@ -5,7 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use crate::{
     error::Result,
     log::marks::Marks,
     message::{Placement, PutStatus},
-    watermark::Outcome,
+    watermark::{Outcome, Registration},
 };
 
 /// Where a message went and how the append settled.
@@ -60,8 +60,7 @@ pub struct Ticket {
     deadline: Duration,
     first: Placement,
     others: Vec<Placement>,
-    /// Whom the watermark wakes already for this ticket.
-    registered: Option<Waker>,
+    place: Option<Registration>,
 }
 
 impl Ticket {
@@ -72,7 +71,7 @@ impl Ticket {
         first: Placement,
         others: Vec<Placement>,
     ) -> Self {
-        Self { context, target, deadline, first, others, registered: None }
+        Self { context, target, deadline, first, others, place: None }
     }
 
     /// Where the (first) message went.
@@ -150,14 +149,10 @@ impl Future for Ticket {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let context = self.context.clone();
         let durable = &context.marks.durable;
-        let known = self.registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        let outcome = match durable.state(self.target) {
-            None if context.clock.elapsed() >= self.deadline => Some(Outcome::TimedOut),
-            None if known => None,
-            None => {
-                self.registered = Some(cx.waker().clone());
-                durable.poll(self.target, cx.waker(), self.deadline)
-            }
+        let (target, deadline) = (self.target, self.deadline);
+        let outcome = match durable.state(target) {
+            None if context.clock.elapsed() >= deadline => Some(Outcome::TimedOut),
+            None => durable.poll(target, cx.waker(), deadline, &mut self.place),
             settled => settled,
         };
         match outcome {

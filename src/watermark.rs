@@ -37,7 +37,16 @@ enum Notify {
     Call(Callback),
 }
 
+/// The place of a future among the subscribers of a mark. To be given to
+/// [`forget`](Watermark::forget) when nobody polls any more.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    number: u64,
+    waker: Waker,
+}
+
 struct Subscriber {
+    number: u64,
     target: u64,
     /// Of the clock's `elapsed`; `Duration::MAX` for none.
     deadline: Duration,
@@ -101,6 +110,8 @@ pub(crate) struct Watermark {
     background: Sleepers,
     subscribed: AtomicUsize,
     subscribers: Mutex<BinaryHeap<Reverse<Subscriber>>>,
+    /// Of the next subscriber.
+    number: AtomicU64,
     closed: OnceLock<Error>,
 }
 
@@ -113,6 +124,7 @@ impl Watermark {
             background: Sleepers::new(),
             subscribed: 0.into(),
             subscribers: Mutex::new(BinaryHeap::new()),
+            number: 0.into(),
             closed: OnceLock::new(),
         }
     }
@@ -218,13 +230,33 @@ impl Watermark {
     }
 
     /// Whether the mark reached `target`; if not, `waker` is woken once it did, or is closed, or
-    /// `deadline` passed.
-    pub(crate) fn poll(&self, target: u64, waker: &Waker, deadline: Duration) -> Option<Outcome> {
+    /// `deadline` passed. `place` is what the last call for this future left there.
+    pub(crate) fn poll(
+        &self,
+        target: u64,
+        waker: &Waker,
+        deadline: Duration,
+        place: &mut Option<Registration>,
+    ) -> Option<Outcome> {
         if let Some(outcome) = self.state(target) {
             return Some(outcome);
         }
-        self.subscribe(Subscriber { target, deadline, notify: Notify::Wake(waker.clone()) });
+        if place.as_ref().is_some_and(|known| known.waker.will_wake(waker)) {
+            return None;
+        }
+        self.forget(place.take());
+        let number = self.subscribe(target, deadline, Notify::Wake(waker.clone()));
+        *place = Some(Registration { number, waker: waker.clone() });
         self.state(target)
+    }
+
+    /// Wakes that future no more.
+    pub(crate) fn forget(&self, place: Option<Registration>) {
+        let Some(place) = place else { return };
+        let mut subscribers = self.subscribers.lock();
+        let before = subscribers.len();
+        subscribers.retain(|Reverse(subscriber)| subscriber.number != place.number);
+        self.subscribed.fetch_sub(before - subscribers.len(), Relaxed);
     }
 
     /// Calls `callback` once with what became of waiting for `target`: at once on this thread if
@@ -233,7 +265,7 @@ impl Watermark {
         match self.state(target) {
             Some(outcome) => callback(outcome),
             None => {
-                self.subscribe(Subscriber { target, deadline, notify: Notify::Call(callback) });
+                self.subscribe(target, deadline, Notify::Call(callback));
             }
         }
     }
@@ -258,14 +290,16 @@ impl Watermark {
         self.settle(|first, _| (first.deadline <= now).then_some(Outcome::TimedOut));
     }
 
-    fn subscribe(&self, subscriber: Subscriber) {
-        self.subscribers.lock().push(Reverse(subscriber));
+    fn subscribe(&self, target: u64, deadline: Duration, notify: Notify) -> u64 {
+        let number = self.number.fetch_add(1, Relaxed);
+        self.subscribers.lock().push(Reverse(Subscriber { number, target, deadline, notify }));
         self.subscribed.fetch_add(1, SeqCst);
         // The mark may have moved, or closed, between the caller's look and the push.
         self.settle_reached();
         if self.closed.get().is_some() {
             self.settle_closed();
         }
+        number
     }
 
     fn settle_reached(&self) {
@@ -430,11 +464,25 @@ mod tests {
         let mark = Watermark::new(0);
         let flag = Arc::new(Flag(AtomicBool::new(false)));
         let waker = Waker::from(flag.clone());
-        assert!(mark.poll(4, &waker, LONG).is_none());
+        let mut place = None;
+        assert!(mark.poll(4, &waker, LONG, &mut place).is_none());
         mark.advance(3);
         assert!(!flag.0.load(SeqCst));
         mark.advance(4);
         assert!(flag.0.load(SeqCst));
-        assert!(matches!(mark.poll(4, &waker, LONG), Some(Outcome::Reached)));
+        assert!(matches!(mark.poll(4, &waker, LONG, &mut place), Some(Outcome::Reached)));
+    }
+
+    #[test]
+    fn a_future_has_one_place_however_often_it_is_polled_and_none_when_it_is_dropped() {
+        let mark = Watermark::new(0);
+        let mut place = None;
+        let wakers = [(); 2].map(|()| Waker::from(Arc::new(Flag(AtomicBool::new(false)))));
+        for waker in [&wakers[0], &wakers[0], &wakers[1], &wakers[0]] {
+            assert!(mark.poll(4, waker, LONG, &mut place).is_none());
+            assert_eq!(mark.subscribers.lock().len(), 1);
+        }
+        mark.forget(place.take());
+        assert_eq!((mark.subscribers.lock().len(), mark.subscribed.load(SeqCst)), (0, 0));
     }
 }

@@ -325,7 +325,7 @@ fn a_future_is_woken_or_ready() {
     let woken = std::sync::Arc::new(Woken(AtomicUsize::new(0)));
     let waker = Waker::from(woken.clone());
     let advancer = spawn(&mark, |mark| mark.advance(2));
-    let ready = mark.poll(2, &waker, LONG).is_some();
+    let ready = mark.poll(2, &waker, LONG, &mut None).is_some();
     join([advancer]);
     assert!(ready || woken.0.load(SeqCst) == 1, "nobody would ever poll again");
 }

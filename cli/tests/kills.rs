@@ -66,7 +66,8 @@ fn every_line_that_put_printed_is_read_back_after_any_kill() {
     let dir = temp.path().to_str().unwrap();
     let mut acknowledged = BTreeMap::new();
     let mut state = seed;
-    for round in 0..number("STEADFAST_KILLS").unwrap_or(5) {
+    let rounds = number("STEADFAST_KILLS").unwrap_or(5);
+    for round in 0..rounds {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
         // From before the store is open to well into writing.
         let delay = Duration::from_millis(state >> 33 & 0xff);
@@ -78,6 +79,10 @@ fn every_line_that_put_printed_is_read_back_after_any_kill() {
         }
         let verified = run(&["verify", dir], "");
         assert!(verified.status.success(), "round {round}: {}", text(&verified.stdout));
+        // Each reading takes longer than the one before.
+        if round % 10 != 9 && round + 1 != rounds {
+            continue;
+        }
         let read = run(&["get", dir, "--topic", "kills", "--json"], "");
         assert!(read.status.success(), "round {round}: {}", text(&read.stderr));
         let found = json_lines(&read);
