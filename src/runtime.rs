@@ -96,6 +96,10 @@ impl Drop for PanicGuard<'_> {
 
 fn flush(engine: &Engine, stop: &AtomicBool) {
     let marks = engine.log.marks();
+    // What recovery left to sync waited long enough, in the process before.
+    if marks.durable.get() < marks.written().get() && engine.log.flush().is_err() {
+        return;
+    }
     let mut last = engine.clock.elapsed();
     while !stop.load(Ordering::SeqCst) {
         match engine.flush_due(last) {

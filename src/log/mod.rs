@@ -92,7 +92,7 @@ pub(crate) struct LogState {
 
 impl CommitLog {
     /// The log as recovery left it. `state.segments` is not empty and its last one holds or ends at
-    /// `state.end`; all below is durable.
+    /// `state.end`; what of it is not durable by `marks` becomes so by the next flush.
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,

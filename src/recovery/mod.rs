@@ -4,7 +4,7 @@
 use std::{io, sync::Arc};
 
 use crate::{
-    checkpoint::{self, Checkpoint, JAVA_CHECKPOINT_BYTES, frames, frames::FrameWriter},
+    checkpoint::{self, Checkpoint, JAVA_CHECKPOINT_BYTES, frames},
     disk::{Access, Disk, FilePath, failed, load},
     error::{Error, ErrorKind, Result},
     format::{frame::ChecksumRule, layout::BLANK_BYTES},
@@ -15,11 +15,13 @@ use crate::{
 
 pub(crate) mod cut;
 pub(crate) mod files;
+pub(crate) mod kept;
 pub(crate) mod report;
 pub(crate) mod scan;
 pub(crate) mod table;
 
 use files::LogFiles;
+use kept::Syncing;
 use report::{Finding, RecoveryReport};
 use scan::{Extent, Scan};
 use table::{Action, Behind, Provenance};
@@ -55,6 +57,8 @@ pub(crate) struct Inspected {
 pub(crate) struct RecoveredLog {
     pub(crate) start: PhysicalOffset,
     pub(crate) end: PhysicalOffset,
+    /// Below, everything is durable, or counts so because nothing is written here.
+    pub(crate) durable: PhysicalOffset,
     pub(crate) damage: Vec<DamagedRange>,
     pub(crate) report: RecoveryReport,
     /// Every record that was walked above our durable end carries a checksum of all of it.
@@ -192,6 +196,7 @@ pub(crate) fn examine(
         return Ok(RecoveredLog {
             start,
             end: start,
+            durable: start,
             damage: Vec::new(),
             report,
             record_crc: false,
@@ -310,7 +315,7 @@ fn decide(
             }
         }
     }
-    RecoveredLog { start, end, damage, report, record_crc: false, cut }
+    RecoveredLog { start, end, durable: end, damage, report, record_crc: false, cut }
 }
 
 /// Where appends can go on at or behind `end`: a rest of a segment too small for a blank record
@@ -396,14 +401,16 @@ fn frames_from(
     Ok(all)
 }
 
-/// Brings the files into the state that was decided on: cuts, syncs what is kept, and writes the
-/// frame that says so. Safe to repeat after a crash anywhere in it.
+/// Brings the files into the state that was decided on: cuts, and unless that is the flusher's,
+/// syncs what is kept and writes the frame that says so. Safe to repeat after a crash anywhere in
+/// it. Returns up to where the log is durable.
 pub(crate) fn apply(
     disk: &Arc<dyn Disk>,
     inspected: &Inspected,
     log: &RecoveredLog,
+    syncing: Syncing,
     now: StoreTime,
-) -> Result<()> {
+) -> Result<PhysicalOffset> {
     let files = &inspected.files;
     if let Some(path) = &files.empty_last {
         disk.remove(path).map_err(failed("remove", path))?;
@@ -414,7 +421,7 @@ pub(crate) fn apply(
         // a log that begins anew.
         frames::remove(&**disk, |_| true)?;
     }
-    let Some(segment_bytes) = files.segment_bytes else { return Ok(()) };
+    let Some(segment_bytes) = files.segment_bytes else { return Ok(log.end) };
     let extent = Extent { disk: &**disk, bases: &files.bases, segment_bytes };
     match &log.cut {
         Some(found) => {
@@ -423,7 +430,7 @@ pub(crate) fn apply(
         None => cut::remove_behind(&extent, log.end)?,
     }
     if inspected.clean {
-        return Ok(());
+        return Ok(log.end);
     }
     cut::zero_again(&extent.up_to(log.end), log.end)?;
     let from = match inspected.provenance {
@@ -434,8 +441,11 @@ pub(crate) fn apply(
             PhysicalOffset::new(log.end.get().saturating_sub(LOOK_BACK)).max(log.start)
         }
     };
+    if syncing == Syncing::ByFlusher {
+        return Ok(from);
+    }
     if from < log.end {
-        cut::rewrite(&extent, from, log.end)?;
+        kept::sync(&extent, from, log.end)?;
         // Walking may begin where a frame does, so a frame begins where a record does: of another
         // program's log only the segment's base is known to be such a place.
         let begin = match inspected.provenance {
@@ -445,33 +455,13 @@ pub(crate) fn apply(
                 behind.checked_sub(1).map_or(log.start, |i| files.bases[i])
             }
         };
-        write_frames(disk, &extent, begin, log)?;
+        kept::write_frames(disk, &extent, begin, log)?;
     }
-    Ok(())
+    Ok(log.end)
 }
 
-/// Says in frames that everything from `from` up to the log's end is durable now.
-fn write_frames(
-    disk: &Arc<dyn Disk>,
-    extent: &Extent<'_>,
-    from: PhysicalOffset,
-    log: &RecoveredLog,
-) -> Result<()> {
-    let mut writer = FrameWriter::new(disk.clone());
-    for base in extent.bases {
-        let start = from.max(*base);
-        let end = log.end.min(*base + extent.segment_bytes);
-        if start < end {
-            let len = (end - start) as u32;
-            let frame =
-                frames::Frame { start, len, all_record_crc: log.record_crc, bytes_crc: None };
-            writer.append(*base, &frame)?;
-        }
-    }
-    writer.sync()
-}
-
-/// Maps the segments of the recovered log, readable up to its end.
+/// Maps the segments of the recovered log, readable up to its end. What of it is not durable yet
+/// will be after the next sync.
 pub(crate) fn map_segments(
     disk: &dyn Disk,
     inspected: &Inspected,
@@ -486,7 +476,9 @@ pub(crate) fn map_segments(
             break;
         }
         let published = log.end.saturating_since(*base).min(segment_bytes);
-        segments.push(Arc::new(Segment::open(disk, *base, segment_bytes, published, access)?));
+        let segment = Segment::open(disk, *base, segment_bytes, published, access)?;
+        kept::leave_to_flusher(&segment, log.durable, published)?;
+        segments.push(Arc::new(segment));
     }
     Ok(segments)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use steadfast::{
-    FlushMode, ManualClock, RecordChecksum, Store, StoreTime, Ticket,
+    FlushMode, ManualClock, RecordChecksum, Step, Store, StoreTime, Ticket,
     disk::sim::{FaultPlan, Rng, SimDisk},
 };
 
@@ -392,6 +392,14 @@ impl World {
         image
     }
 
+    /// The process ends, and nothing else happens.
+    fn die_as_process(&mut self) {
+        let image = self.disk.crash_process();
+        self.store.take().unwrap().abandon();
+        self.disk = image;
+        self.traced = 0;
+    }
+
     /// The process ends, maybe with the machine.
     fn die(&mut self, halted: Option<SimDisk>) {
         let image = self.image(halted);
@@ -415,6 +423,13 @@ impl World {
         self.setup.capacity = None;
         self.open(true);
         self.check();
+        if self.tainted && self.store.as_ref().unwrap().step(Step::Flush).is_err() {
+            // The first sync is told of the writeback that failed; what it was about is written
+            // after the next open.
+            self.die_as_process();
+            self.open(true);
+            self.check();
+        }
         self.session_end();
         let progress = self.store.as_ref().unwrap().progress();
         assert_eq!(progress.durable, progress.written);
