@@ -25,6 +25,8 @@ const STEP_RECORDS: usize = 4096;
 /// Queue entries in memory beyond this many bytes are written to their files.
 const BUFFER_BYTES: usize = 4 << 20;
 
+/// So many records ahead memory is asked for the next one.
+const AHEAD: usize = 4;
 /// Queues remembered by the dispatcher, a power of two.
 const RECENT: usize = 64;
 
@@ -130,8 +132,11 @@ impl Dispatcher {
                     continue;
                 }
             };
-            at += view.size() as usize;
+            let size = view.size() as usize;
+            at += size;
             records += 1;
+            // Most records are about as long as the one before.
+            slice.prefetch_ends(at + AHEAD * size, size);
             let found = Found::of(&view);
             if view.has_queue_entry() {
                 self.put(targets.queues, &view, &found, offset)?;

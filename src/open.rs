@@ -309,7 +309,6 @@ fn assemble(
     }
     report.dispatched_from = derived.from.min(log.end);
     report.log_end = log.end;
-    report.to_sync = log.end - log.durable;
     let marks = Marks::new(log.end.get(), log.durable.get(), append_path, options.flush);
     let marks = Arc::new(marks);
     let state =
@@ -337,6 +336,7 @@ fn assemble(
     if let Some(lock) = lock {
         take_over(&mut engine, &inspected, lock)?;
     }
+    engine.report.to_sync = log.end.get() - marks.durable.get();
     Ok(engine)
 }
 

@@ -102,7 +102,7 @@ impl CommitLog {
     ) -> Self {
         let append = AppendState::new(&config, &state.segments, state.end, state.sequence);
         Self {
-            flush: Mutex::new(FlushState::new(disk.clone())),
+            flush: Mutex::new(FlushState::new(disk.clone(), state.end)),
             prepare: Mutex::new(PrepareState::new(state.end)),
             staged: Mutex::new(append::new_stage(&config)),
             append: Mutex::new(append),

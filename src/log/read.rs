@@ -22,6 +22,17 @@ impl LogSlice {
     pub(crate) fn bytes(&self) -> &[u8] {
         self.segment.memory.read(self.at, self.len)
     }
+
+    /// Hints that a record of `len` bytes at `at`, if there is one, is soon looked at, but for its
+    /// body: of a long tail that is nowhere near the processor, waiting for memory is most of the
+    /// work.
+    pub(crate) fn prefetch_ends(&self, at: usize, len: usize) {
+        const LINE: usize = 64;
+        let near = self.at + at as u64;
+        for ahead in [0, LINE, 2 * LINE, len.saturating_sub(2 * LINE), len.saturating_sub(LINE)] {
+            self.segment.memory.prefetch(near + ahead as u64);
+        }
+    }
 }
 
 /// How much of a record is fetched ahead.

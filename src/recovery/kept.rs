@@ -1,5 +1,4 @@
-//! What is kept above the durable end: made to count as not written out, so that a sync of it means
-//! something; synced, and said to be durable, now or by the flusher.
+//! What is kept above the durable end: synced and said to be durable, now or by the flusher.
 
 use std::sync::Arc;
 
@@ -7,7 +6,7 @@ use crate::{
     checkpoint::frames::{Frame, FrameWriter},
     disk::{Access, Disk, failed},
     error::Result,
-    log::segment::{Segment, path_of},
+    log::segment::path_of,
     offset::PhysicalOffset,
     options::{FlushMode, Options, RecordChecksum},
 };
@@ -19,7 +18,7 @@ use super::{Inspected, RecoveredLog, scan::Extent, table::Provenance};
 pub(crate) enum Syncing {
     /// Before anything of the log is served.
     AtOpen,
-    /// By the flusher, as what was appended.
+    /// By the flusher, like what is appended.
     ByFlusher,
 }
 
@@ -48,21 +47,6 @@ pub(crate) fn sync(extent: &Extent<'_>, start: PhysicalOffset, end: PhysicalOffs
             file.dirty_again(from - *base, until - from).map_err(failed("rewrite", &path))?;
             file.sync_data().map_err(failed("sync", &path))?;
         }
-    }
-    Ok(())
-}
-
-/// Sees to it that the flusher's sync of the bytes from `durable` on means something. Through the
-/// file that the flusher will sync: what goes wrong before it does, that file is told.
-pub(crate) fn leave_to_flusher(
-    segment: &Segment,
-    durable: PhysicalOffset,
-    published: u64,
-) -> Result<()> {
-    let from = durable.saturating_since(segment.base);
-    if from < published {
-        let path = segment.path();
-        segment.file.dirty_again(from, published - from).map_err(failed("rewrite", &path))?;
     }
     Ok(())
 }

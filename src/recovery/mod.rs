@@ -204,7 +204,7 @@ pub(crate) fn examine(
         });
     };
     let extent = Extent { disk, bases: &files.bases, segment_bytes };
-    let from = look_back(disk, &extent, from.max(start))?;
+    let from = look_back(disk, &extent, from.max(start), inspected.durable_end)?;
     let frames = frames_from(disk, &extent, from)?;
     let above = match &inspected.checkpoint {
         Some(c) if c.record_crc && inspected.foreign.is_none() => ChecksumRule::Required,
@@ -358,7 +358,17 @@ fn refuse(log: &RecoveredLog) -> Result<()> {
 }
 
 /// The position at or a little before `from` from which walking can begin: a record begins there.
-fn look_back(disk: &dyn Disk, extent: &Extent<'_>, from: PhysicalOffset) -> Result<PhysicalOffset> {
+/// The log ends at `durable_end` or behind it.
+fn look_back(
+    disk: &dyn Disk,
+    extent: &Extent<'_>,
+    from: PhysicalOffset,
+    durable_end: PhysicalOffset,
+) -> Result<PhysicalOffset> {
+    if durable_end.saturating_since(from) >= LOOK_BACK {
+        // Frames can be long, and enough will be walked as it is.
+        return Ok(from);
+    }
     let target = PhysicalOffset::new(from.get().saturating_sub(LOOK_BACK));
     let near = extent.bases.partition_point(|base| *base < target);
     if let Some(base) = extent.bases.get(near).filter(|base| **base <= from) {
@@ -460,8 +470,7 @@ pub(crate) fn apply(
     Ok(log.end)
 }
 
-/// Maps the segments of the recovered log, readable up to its end. What of it is not durable yet
-/// will be after the next sync.
+/// Maps the segments of the recovered log, readable up to its end.
 pub(crate) fn map_segments(
     disk: &dyn Disk,
     inspected: &Inspected,
@@ -476,9 +485,7 @@ pub(crate) fn map_segments(
             break;
         }
         let published = log.end.saturating_since(*base).min(segment_bytes);
-        let segment = Segment::open(disk, *base, segment_bytes, published, access)?;
-        kept::leave_to_flusher(&segment, log.durable, published)?;
-        segments.push(Arc::new(segment));
+        segments.push(Arc::new(Segment::open(disk, *base, segment_bytes, published, access)?));
     }
     Ok(segments)
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use steadfast::{
-    Finding, FlushMode, Group, KeyIndexing, LogItem, PhysicalOffset, QueueOffset, ReadLimit, Record,
-    Store, StoreTime, disk::sim::Rng,
+    Finding, FlushMode, Group, KeyIndexing, LogItem, PhysicalOffset, QueueOffset, ReadLimit,
+    Record, Store, StoreTime, disk::sim::Rng,
 };
 
 use super::model::{Committed, Draft, Model, Put};
