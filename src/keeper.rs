@@ -12,7 +12,7 @@ use crate::{
     offset::{PhysicalOffset, StoreTime},
     options::{ForcedCleaning, RecordChecksum},
     read::LogItem,
-    recovery::ABORT,
+    recovery::{ABORT, report::Finding},
 };
 
 /// A checkpoint is worth its syncs after this much log, or at rest after a while.
@@ -139,6 +139,18 @@ impl Engine {
             self.log.flush()?;
         }
         self.write_checkpoint(keeper, taken, closing)
+    }
+
+    /// A checkpoint so that the next recovery does not begin where this one did. It waits for the
+    /// flusher to get there; but what was derived anew has lost what the last one relies on, and
+    /// is made durable now.
+    pub(crate) fn checkpoint_recovered(&self, keeper: &mut Keeper) -> Result<()> {
+        let anew = self.report.findings.iter().any(|f| matches!(f, Finding::Rebuilt { .. }));
+        if anew || self.log.marks().durable.get() == self.log.marks().dispatched.get() {
+            return self.checkpoint(keeper, Closing::No);
+        }
+        keeper.taken = Some(self.take_ends());
+        Ok(())
     }
 
     fn take_ends(&self) -> Taken {

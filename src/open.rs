@@ -18,7 +18,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     format::{index::IndexGeometry, record::RecordLimits},
     index::{KeyIndex, Known},
-    keeper::{Closing, Keeper},
+    keeper::Keeper,
     log::{
         CommitLog, LogConfig, LogState,
         marks::Marks,
@@ -87,7 +87,8 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
         recovery::examine(&**disk, &inspected, derived.from, on_damage, now, &mut walked)?;
     if write {
         make_directories(&**disk)?;
-        recovery::apply(disk, &inspected, &log, now)?;
+        let syncing = recovery::kept::syncing(&inspected, &log, &request.options);
+        log.durable = recovery::apply(disk, &inspected, &log, syncing, now)?;
     } else {
         hide_unsynced(&**disk, &inspected, &mut log)?;
     }
@@ -129,6 +130,7 @@ fn hide_unsynced(disk: &dyn Disk, inspected: &Inspected, log: &mut RecoveredLog)
     {
         log.end = log.end.min(inspected.durable_end);
     }
+    log.durable = log.end;
     Ok(())
 }
 
@@ -308,7 +310,8 @@ fn assemble(
     }
     report.dispatched_from = derived.from.min(log.end);
     report.log_end = log.end;
-    let marks = Arc::new(Marks::new(log.end.get(), append_path, options.flush));
+    let marks = Marks::new(log.end.get(), log.durable.get(), append_path, options.flush);
+    let marks = Arc::new(marks);
     let state =
         LogState { segments, end: log.end, sequence: Sequence::default(), damage: log.damage };
     let commit_log = CommitLog::new(disk.clone(), clock.clone(), config, marks.clone(), state);
@@ -335,6 +338,7 @@ fn assemble(
     if let Some(lock) = lock {
         take_over(&mut engine, &inspected, lock)?;
     }
+    engine.report.to_sync = log.end.get() - marks.durable.get();
     Ok(engine)
 }
 
@@ -451,7 +455,7 @@ fn take_over(
     engine.writable = Some(Writable::new(checkpoints, keeper, lock));
     if !inspected.clean {
         // So that the next recovery begins here and not where this one did.
-        engine.checkpoint(&mut engine.writable()?.keeper.lock(), Closing::No)?;
+        engine.checkpoint_recovered(&mut engine.writable()?.keeper.lock())?;
     }
     Ok(())
 }

@@ -125,6 +125,10 @@ impl Groups {
 
 fn flush(engine: &Engine, stop: &AtomicBool) {
     let marks = engine.log.marks();
+    // What recovery left to sync waited long enough, in the process before.
+    if marks.durable.get() < marks.written().get() && engine.log.flush().is_err() {
+        return;
+    }
     let mut last = engine.clock.elapsed();
     let mut groups = Groups::default();
     while !stop.load(Ordering::SeqCst) {

@@ -25,6 +25,9 @@ use crate::{Error, ErrorKind, Result, offset::StoreTime};
 /// Most bytes of zeros in one write call.
 const ZEROS_BYTES: usize = 1 << 20;
 
+/// Most bytes that are read and written back at once.
+const COPY_BYTES: u64 = 1 << 20;
+
 /// What a block can be assumed to be aligned to when looking for holes.
 const BLOCK_BYTES: usize = 4096;
 
@@ -327,6 +330,20 @@ impl OpenFile {
         retry_on_intr(|| fallocate(&self.file, mode, offset, len))
     }
 
+    /// Reads bytes and writes them back.
+    fn write_over_itself(&self, offset: u64, len: u64) -> io::Result<()> {
+        let mut bytes = vec![0; len.min(COPY_BYTES) as usize];
+        let end = offset + len;
+        let mut at = offset;
+        while at < end {
+            let part = (end - at).min(COPY_BYTES) as usize;
+            self.read_exact_at(&mut bytes[..part], at)?;
+            self.write_all_at(&bytes[..part], at)?;
+            at += part as u64;
+        }
+        Ok(())
+    }
+
     /// For file systems without fallocate: writes zeros where there are zeros now. A block with
     /// anything else in it exists already and is left alone.
     fn fill_holes(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -370,6 +387,16 @@ impl DiskFile for OpenFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         FileExt::write_all_at(&self.file, bytes, offset)
+    }
+
+    fn dirty_again(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.inside(offset, len)?;
+        let by_faults = self.file_system != FileSystem::Other;
+        if by_faults && memory::make_dirty(&self.file, offset, len).is_ok() {
+            return Ok(());
+        }
+        // A kernel before 5.14, no block for a page, a bad sector: calls do it, or say what it is.
+        self.write_over_itself(offset, len)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -384,6 +384,24 @@ fn page_bytes() -> u64 {
     u64::try_from(bytes).unwrap_or(4096).max(4096)
 }
 
+/// Makes the pages that hold `len` bytes at `offset` dirty, the first and the last one too, by the
+/// faults that stores would cause. Nothing is stored, so no byte changes, whoever else writes.
+///
+/// Fails where the kernel cannot (before Linux 5.14), or a page cannot be read or has no block.
+pub(crate) fn make_dirty(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    // A mapping of all of it would cost as much memory for page tables at once.
+    const PIECE: u64 = 64 << 20;
+    let end = offset + len;
+    let mut at = offset - offset % page_bytes();
+    while at < end {
+        let piece = (end - at).min(PIECE);
+        let map = MmapOptions::new().offset(at).len(piece as usize).map_raw(file)?;
+        map.advise(Advice::PopulateWrite)?;
+        at += piece;
+    }
+    Ok(())
+}
+
 /// Starts writing the dirty pages among `len` bytes at `offset`, and waits for it. **Never**
 /// durability: neither the device's cache nor the file's metadata is flushed.
 pub(crate) fn sync_file_range(file: &File, offset: u64, len: u64) -> io::Result<()> {

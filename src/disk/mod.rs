@@ -203,6 +203,12 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// durable until the next [`sync_data`](Self::sync_data).
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
+    /// Makes `len` bytes at `offset` count as never written out, contents unchanged: the next
+    /// [`sync_data`](Self::sync_data) writes them, also where an earlier sync failed and the system
+    /// took the pages for clean. `InvalidInput` unless they lie in the file; `StorageFull` where a
+    /// block is missing and there is none. After an error some of them may count so.
+    fn dirty_again(&self, offset: u64, len: u64) -> io::Result<()>;
+
     /// Makes the file `len` bytes long; new bytes are zero.
     fn set_len(&self, len: u64) -> io::Result<()>;
 

@@ -24,12 +24,13 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
-    /// All marks at `end`, as after recovery.
-    pub(crate) fn new(end: u64, append_path: AppendPath, flush: FlushMode) -> Self {
+    /// All marks at `end`, but for `durable`: as after recovery.
+    pub(crate) fn new(end: u64, durable: u64, append_path: AppendPath, flush: FlushMode) -> Self {
+        debug_assert!(durable == end || durable < end && flush == FlushMode::Async);
         Self {
             appended: Watermark::new(end),
             write_called: Watermark::new(end),
-            durable: Watermark::new(end),
+            durable: Watermark::new(durable),
             dispatched: Watermark::new(end),
             append_path,
             flush,

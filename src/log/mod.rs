@@ -97,7 +97,7 @@ pub(crate) struct LogState {
 
 impl CommitLog {
     /// The log as recovery left it. `state.segments` is not empty and its last one holds or ends at
-    /// `state.end`; all below is durable.
+    /// `state.end`; what of it is not durable by `marks` becomes so by the next flush.
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
@@ -107,7 +107,7 @@ impl CommitLog {
     ) -> Self {
         let append = AppendState::new(&config, &state.segments, state.end, state.sequence);
         Self {
-            flush: Mutex::new(FlushState::new(disk.clone())),
+            flush: Mutex::new(FlushState::new(disk.clone(), state.end)),
             warm: Mutex::new(Warm::new(state.end)),
             spare: Mutex::default(),
             blocks: Mutex::default(),

@@ -28,7 +28,7 @@ impl LogSlice {
     #[inline]
     pub(crate) fn prefetch_border(&self, at: usize) {
         let at = self.at + at as u64;
-        for line in [at.saturating_sub(64), at, at + 64] {
+        for line in [at.saturating_sub(128), at.saturating_sub(64), at, at + 64] {
             self.segment.memory.prefetch(line);
         }
     }

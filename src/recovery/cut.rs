@@ -134,32 +134,3 @@ pub(crate) fn remove(disk: &dyn Disk, bases: &[PhysicalOffset]) -> Result<()> {
     }
     Ok(())
 }
-
-/// Writes the bytes of `[start, end)` over themselves and syncs them. After a failed sync the page
-/// cache may hold as clean what never reached the disk; only a new write makes a sync mean
-/// something for them.
-pub(crate) fn rewrite(
-    extent: &Extent<'_>,
-    start: PhysicalOffset,
-    end: PhysicalOffset,
-) -> Result<()> {
-    for base in extent.bases {
-        let mut from = start.max(*base);
-        let until = end.min(*base + extent.segment_bytes);
-        if from >= until {
-            continue;
-        }
-        let path = path_of(*base);
-        let file = extent.disk.open(&path, Access::Write).map_err(failed("open", &path))?;
-        let mut bytes = vec![0; (until - from).min(1 << 20) as usize];
-        while from < until {
-            let take = (until - from).min(bytes.len() as u64) as usize;
-            let piece = &mut bytes[..take];
-            file.read_exact_at(piece, from - *base).map_err(failed("read", &path))?;
-            file.write_all_at(piece, from - *base).map_err(failed("rewrite", &path))?;
-            from = from + take as u64;
-        }
-        file.sync_data().map_err(failed("sync", &path))?;
-    }
-    Ok(())
-}

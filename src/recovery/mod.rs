@@ -4,7 +4,7 @@
 use std::{io, sync::Arc};
 
 use crate::{
-    checkpoint::{self, Checkpoint, JAVA_CHECKPOINT_BYTES, frames, frames::FrameWriter},
+    checkpoint::{self, Checkpoint, JAVA_CHECKPOINT_BYTES, frames},
     disk::{Access, Disk, FilePath, failed, load},
     error::{Error, ErrorKind, Result},
     format::{frame::ChecksumRule, layout::BLANK_BYTES},
@@ -15,11 +15,13 @@ use crate::{
 
 pub(crate) mod cut;
 pub(crate) mod files;
+pub(crate) mod kept;
 pub(crate) mod report;
 pub(crate) mod scan;
 pub(crate) mod table;
 
 use files::LogFiles;
+use kept::Syncing;
 use report::{Finding, RecoveryReport};
 use scan::{Extent, Scan};
 use table::{Action, Behind, Provenance};
@@ -55,6 +57,8 @@ pub(crate) struct Inspected {
 pub(crate) struct RecoveredLog {
     pub(crate) start: PhysicalOffset,
     pub(crate) end: PhysicalOffset,
+    /// Below, everything is durable, or counts so because nothing is written here.
+    pub(crate) durable: PhysicalOffset,
     pub(crate) damage: Vec<DamagedRange>,
     pub(crate) report: RecoveryReport,
     /// Every record that was walked above our durable end carries a checksum of all of it.
@@ -192,6 +196,7 @@ pub(crate) fn examine(
         return Ok(RecoveredLog {
             start,
             end: start,
+            durable: start,
             damage: Vec::new(),
             report,
             record_crc: false,
@@ -199,7 +204,7 @@ pub(crate) fn examine(
         });
     };
     let extent = Extent { disk, bases: &files.bases, segment_bytes };
-    let from = look_back(disk, &extent, from.max(start))?;
+    let from = look_back(disk, &extent, from.max(start), inspected.durable_end)?;
     let frames = frames_from(disk, &extent, from)?;
     let above = match &inspected.checkpoint {
         Some(c) if c.record_crc && inspected.foreign.is_none() => ChecksumRule::Required,
@@ -310,7 +315,7 @@ fn decide(
             }
         }
     }
-    RecoveredLog { start, end, damage, report, record_crc: false, cut }
+    RecoveredLog { start, end, durable: end, damage, report, record_crc: false, cut }
 }
 
 /// Where appends can go on at or behind `end`: a rest of a segment too small for a blank record
@@ -353,7 +358,17 @@ fn refuse(log: &RecoveredLog) -> Result<()> {
 }
 
 /// The position at or a little before `from` from which walking can begin: a record begins there.
-fn look_back(disk: &dyn Disk, extent: &Extent<'_>, from: PhysicalOffset) -> Result<PhysicalOffset> {
+/// The log ends at `durable_end` or behind it.
+fn look_back(
+    disk: &dyn Disk,
+    extent: &Extent<'_>,
+    from: PhysicalOffset,
+    durable_end: PhysicalOffset,
+) -> Result<PhysicalOffset> {
+    if durable_end.saturating_since(from) >= LOOK_BACK {
+        // Frames can be long, and enough will be walked as it is.
+        return Ok(from);
+    }
     let target = PhysicalOffset::new(from.get().saturating_sub(LOOK_BACK));
     let near = extent.bases.partition_point(|base| *base < target);
     if let Some(base) = extent.bases.get(near).filter(|base| **base <= from) {
@@ -396,14 +411,16 @@ fn frames_from(
     Ok(all)
 }
 
-/// Brings the files into the state that was decided on: cuts, syncs what is kept, and writes the
-/// frame that says so. Safe to repeat after a crash anywhere in it.
+/// Brings the files into the state that was decided on: cuts, and unless that is the flusher's,
+/// syncs what is kept and writes the frame that says so. Safe to repeat after a crash anywhere in
+/// it. Returns up to where the log is durable.
 pub(crate) fn apply(
     disk: &Arc<dyn Disk>,
     inspected: &Inspected,
     log: &RecoveredLog,
+    syncing: Syncing,
     now: StoreTime,
-) -> Result<()> {
+) -> Result<PhysicalOffset> {
     let files = &inspected.files;
     if let Some(path) = &files.empty_last {
         disk.remove(path).map_err(failed("remove", path))?;
@@ -414,7 +431,7 @@ pub(crate) fn apply(
         // a log that begins anew.
         frames::remove(&**disk, |_| true)?;
     }
-    let Some(segment_bytes) = files.segment_bytes else { return Ok(()) };
+    let Some(segment_bytes) = files.segment_bytes else { return Ok(log.end) };
     let extent = Extent { disk: &**disk, bases: &files.bases, segment_bytes };
     match &log.cut {
         Some(found) => {
@@ -423,7 +440,7 @@ pub(crate) fn apply(
         None => cut::remove_behind(&extent, log.end)?,
     }
     if inspected.clean {
-        return Ok(());
+        return Ok(log.end);
     }
     cut::zero_again(&extent.up_to(log.end), log.end)?;
     let from = match inspected.provenance {
@@ -434,8 +451,11 @@ pub(crate) fn apply(
             PhysicalOffset::new(log.end.get().saturating_sub(LOOK_BACK)).max(log.start)
         }
     };
+    if syncing == Syncing::ByFlusher {
+        return Ok(from);
+    }
     if from < log.end {
-        cut::rewrite(&extent, from, log.end)?;
+        kept::sync(&extent, from, log.end)?;
         // Walking may begin where a frame does, so a frame begins where a record does: of another
         // program's log only the segment's base is known to be such a place.
         let begin = match inspected.provenance {
@@ -445,30 +465,9 @@ pub(crate) fn apply(
                 behind.checked_sub(1).map_or(log.start, |i| files.bases[i])
             }
         };
-        write_frames(disk, &extent, begin, log)?;
+        kept::write_frames(disk, &extent, begin, log)?;
     }
-    Ok(())
-}
-
-/// Says in frames that everything from `from` up to the log's end is durable now.
-fn write_frames(
-    disk: &Arc<dyn Disk>,
-    extent: &Extent<'_>,
-    from: PhysicalOffset,
-    log: &RecoveredLog,
-) -> Result<()> {
-    let mut writer = FrameWriter::new(disk.clone());
-    for base in extent.bases {
-        let start = from.max(*base);
-        let end = log.end.min(*base + extent.segment_bytes);
-        if start < end {
-            let len = (end - start) as u32;
-            let frame =
-                frames::Frame { start, len, all_record_crc: log.record_crc, bytes_crc: None };
-            writer.append(*base, &frame)?;
-        }
-    }
-    writer.sync()
+    Ok(log.end)
 }
 
 /// Maps the segments of the recovered log, readable up to its end.

@@ -111,6 +111,10 @@ pub struct RecoveryReport {
     pub records_checked: u64,
     /// Where the queues and the index were brought up to date from.
     pub dispatched_from: PhysicalOffset,
+    /// Bytes at the log's end that were not known to be durable and are synced in the background,
+    /// as appends are. Always 0 in [`FlushMode::Sync`](crate::FlushMode::Sync), where opening does
+    /// that itself.
+    pub to_sync: u64,
     /// When this was.
     pub at: StoreTime,
     /// What was found and done, in order.
@@ -139,6 +143,9 @@ impl fmt::Display for RecoveryReport {
             "{how}; log {}..{}, {} records checked from {}",
             self.log_start, self.log_end, self.records_checked, self.checked_from
         )?;
+        if self.to_sync > 0 {
+            write!(f, ", the last {} bytes are being synced", self.to_sync)?;
+        }
         for finding in &self.findings {
             write!(f, "\n  {finding}")?;
         }

@@ -184,3 +184,58 @@ fn names_move_and_go() {
     let usage = disk.usage().unwrap();
     assert!(usage.available <= usage.total && usage.total > 0 && usage.used_percent() <= 100);
 }
+
+/// Bytes of pages that this thread made dirty which were clean, as the kernel counts them; `None`
+/// where it does not.
+fn dirtied() -> Option<u64> {
+    let counts = fs::read_to_string("/proc/thread-self/io").ok()?;
+    let line = counts.lines().find_map(|line| line.strip_prefix("write_bytes: "))?;
+    line.parse().ok()
+}
+
+#[test]
+fn clean_pages_become_dirty_again_and_keep_their_bytes() {
+    const LEN: usize = 3 << 20;
+    let (_dir, disk) = disk();
+    let bytes: Vec<u8> = (0..LEN).map(|n| (n / 7) as u8).collect();
+    let file = disk.create(&path("f"), LEN as u64 + 1).unwrap();
+    file.write_all_at(&bytes, 0).unwrap();
+    let opened = File::open(disk.full(&path("f"))).unwrap();
+    let by_calls = |disk: &FileDisk| {
+        let file = OpenOptions::new().read(true).write(true).open(disk.full(&path("f"))).unwrap();
+        OpenFile { file, file_system: FileSystem::Other }
+    };
+    let calls: [Arc<dyn DiskFile>; 2] = [file.clone(), Arc::new(by_calls(&disk))];
+    for file in calls {
+        file.sync_data().unwrap();
+        let before = dirtied();
+        // From within the first page into the last but one.
+        file.dirty_again(5000, LEN as u64 - 10_000).unwrap();
+        let counted = dirtied().zip(before).map(|(after, before)| after - before);
+        // Memory alone (tmpfs) has no clean pages. Elsewhere the kernel may keep several as one.
+        if let Some(counted) = counted.filter(|_| disk.file_system != FileSystem::Tmpfs) {
+            assert!(counted >= LEN as u64 - 10_000, "made dirty: {counted}");
+            let before = dirtied();
+            file.dirty_again(5000, LEN as u64 - 10_000).unwrap();
+            assert_eq!(dirtied(), before, "they were not dirty");
+        }
+        let mut found = vec![0; LEN];
+        opened.read_exact_at(&mut found, 0).unwrap();
+        assert!(found == bytes);
+        file.dirty_again(0, 0).unwrap();
+        file.dirty_again(LEN as u64, 1).unwrap();
+        assert_eq!(kind(file.dirty_again(LEN as u64, 2)), io::ErrorKind::InvalidInput);
+    }
+}
+
+#[test]
+fn a_range_without_blocks_becomes_dirty_too() {
+    let (_dir, disk) = disk();
+    let file = disk.create(&path("f"), 1 << 20).unwrap();
+    file.write_all_at(b"end", (1 << 20) - 3).unwrap();
+    file.dirty_again(0, 1 << 20).unwrap();
+    file.sync_data().unwrap();
+    let mut found = vec![1; 1 << 20];
+    file.read_exact_at(&mut found, 0).unwrap();
+    assert!(found.ends_with(b"\0end") && found[..(1 << 20) - 3].iter().all(|b| *b == 0));
+}

@@ -331,7 +331,11 @@ impl SimFile {
         let path = Arc::clone(&self.state.lock().inodes[&self.ino].path);
         let changes = matches!(
             kind,
-            CallKind::Write | CallKind::SetLen | CallKind::Allocate | CallKind::WriteZeros
+            CallKind::Write
+                | CallKind::DirtyAgain
+                | CallKind::SetLen
+                | CallKind::Allocate
+                | CallKind::WriteZeros
         );
         call(&self.state, About(kind, &path, at, len), |state, fault| {
             if changes && self.access == Access::Read {
@@ -377,6 +381,25 @@ impl DiskFile for SimFile {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.call(CallKind::Write, offset, bytes.len() as u64, |state, fault| {
             state.write(self.ino, bytes, offset, fault)
+        })
+    }
+
+    fn dirty_again(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.call(CallKind::DirtyAgain, offset, len, |state, fault| {
+            self.inside(state, offset, len)?;
+            check_stores_of(self.inode(state), true);
+            let (room, now) = (state.room(), state.now());
+            let part = match fault {
+                None | Some(Fault::Lost) => len,
+                Some(_) => state.rng.below(len + 1),
+            };
+            let inode = self.inode(state);
+            inode.modified = now;
+            inode.dirty_again(offset, part, room).map_err(|_| Fault::NoSpace.error())?;
+            match fault {
+                None | Some(Fault::Lost) => Ok(()),
+                Some(fault) => Err(fault.error()),
+            }
         })
     }
 

@@ -25,6 +25,7 @@ pub enum CallKind {
     Len,
     Read,
     Write,
+    DirtyAgain,
     SetLen,
     Allocate,
     WriteZeros,
@@ -34,7 +35,7 @@ pub enum CallKind {
 
 impl CallKind {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Lock,
         Self::Create,
         Self::Open,
@@ -50,6 +51,7 @@ impl CallKind {
         Self::Len,
         Self::Read,
         Self::Write,
+        Self::DirtyAgain,
         Self::SetLen,
         Self::Allocate,
         Self::WriteZeros,

@@ -168,11 +168,26 @@ impl Inode {
             let end = at + data.len() as u64;
             self.len = self.len.max(end);
             self.block.copy_in(at, data);
-            for page in at / PAGE..end.div_ceil(PAGE) {
-                let state = self.state(page);
-                state.touched = true;
-                state.clean = None;
-            }
+            self.touch(at, end);
+        }
+        covered.map(drop).map_err(|_| NoBlocks)
+    }
+
+    /// The pages of `[at, end)` are dirty, whatever they hold.
+    fn touch(&mut self, at: u64, end: u64) {
+        for page in at / PAGE..end.div_ceil(PAGE) {
+            let state = self.state(page);
+            state.touched = true;
+            state.clean = None;
+        }
+    }
+
+    /// Makes pages dirty as a call does that writes what they hold, with at most `room` new blocks.
+    pub(super) fn dirty_again(&mut self, at: u64, len: u64, room: u64) -> Result<(), NoBlocks> {
+        let covered = self.allocate(at, len, room);
+        let end = covered.map_or_else(|to| to, |_| at + len);
+        if at < end {
+            self.touch(at, end);
         }
         covered.map(drop).map_err(|_| NoBlocks)
     }

@@ -223,7 +223,10 @@ pub(super) fn call<T>(
     let state = &mut *state.lock();
     let fault = state.begin(kind, path, at, len);
     let syncs = matches!(kind, CallKind::SyncData | CallKind::SyncAll);
-    let writes = matches!(kind, CallKind::Write | CallKind::Allocate | CallKind::WriteZeros);
+    let writes = matches!(
+        kind,
+        CallKind::Write | CallKind::DirtyAgain | CallKind::Allocate | CallKind::WriteZeros
+    );
     let result = match fault {
         _ if state.halted => Err(Fault::Io.error()),
         Some(fault) if syncs || writes => body(state, Some(fault)),

@@ -173,6 +173,33 @@ fn a_failed_sync_leaves_pages_that_no_later_sync_writes() {
 }
 
 #[test]
+fn lost_pages_that_are_dirty_again_are_written_by_the_next_sync() {
+    for seed in 0..20 {
+        let (disk, file) = with_file(seed);
+        file.write_all_at(&[2; 12 << 10], 0).unwrap();
+        disk.set_faults(FaultPlan::none().fail(CallKind::SyncData, When::From(1), Fault::Io));
+        while disk.dirty_pages("f") > 0 {
+            assert!(file.sync_data().is_err());
+        }
+        let next = disk.crash_process();
+        let file = next.open(&path("f"), Access::Write).unwrap();
+        // Parts of pages stand for the whole.
+        file.dirty_again(4 * KIB - 1, 2).unwrap();
+        file.sync_data().unwrap();
+        let found = next.durable_file("f").unwrap();
+        assert!(found[..8 << 10] == [2; 8 << 10], "seed={seed}");
+        next.set_faults(FaultPlan::none().fail(CallKind::DirtyAgain, When::Nth(1), Fault::Io));
+        assert!(file.dirty_again(0, 12 * KIB).is_err());
+        file.dirty_again(0, 12 * KIB).unwrap();
+        file.sync_data().unwrap();
+        assert!(next.durable_file("f").unwrap()[..12 << 10] == [2; 12 << 10], "seed={seed}");
+        assert_eq!(kind(file.dirty_again(0, 16 * KIB + 1)), io::ErrorKind::InvalidInput);
+        let reading = next.open(&path("f"), Access::Read).unwrap();
+        assert_eq!(kind(reading.dirty_again(0, 1)), io::ErrorKind::PermissionDenied);
+    }
+}
+
+#[test]
 fn a_store_of_other_bytes_makes_a_lost_page_dirty_again() {
     let (disk, file) = with_file(8);
     let mut writer = writer(&*file);
@@ -389,6 +416,7 @@ fn every_call_can_be_made_to_fail() {
         let file = disk.create(&path("d/f"), 8 * KIB)?;
         file.allocate(0, 8 * KIB)?;
         file.write_all_at(&[1; 100], 0)?;
+        file.dirty_again(0, 100)?;
         file.sync_data()?;
         disk.rename(&path("d/f"), &path("g"))?;
         disk.sync_dir(&FilePath::ROOT)?;
@@ -398,7 +426,7 @@ fn every_call_can_be_made_to_fail() {
     let disk = SimDisk::new(20);
     run(&disk).unwrap();
     let calls = disk.counts().total();
-    assert_eq!((calls, disk.counts().of(CallKind::Rename)), (10, 1));
+    assert_eq!((calls, disk.counts().of(CallKind::Rename)), (11, 1));
     for n in 1..=calls {
         let disk = SimDisk::new(20);
         disk.set_faults(FaultPlan::none().fail_any(When::Nth(n), Fault::Io));

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use steadfast::{
-    Finding, Group, KeyIndexing, LogItem, PhysicalOffset, QueueOffset, ReadLimit, Record, Store,
-    StoreTime, disk::sim::Rng,
+    Finding, FlushMode, Group, KeyIndexing, LogItem, PhysicalOffset, QueueOffset, ReadLimit,
+    Record, Store, StoreTime, disk::sim::Rng,
 };
 
 use super::model::{Committed, Draft, Model, Put};
@@ -42,7 +42,12 @@ pub(crate) fn findings(store: &Store, foreign: bool) {
 fn log(store: &Store, model: &mut Model) {
     let progress = store.progress();
     let (start, end) = (progress.start.get(), progress.written.get());
-    assert_eq!((progress.durable, progress.dispatched), (progress.written, progress.written));
+    assert_eq!(progress.dispatched, progress.written);
+    let durable = progress.durable.get();
+    match store.options().flush {
+        FlushMode::Sync => assert_eq!(durable, end, "served before it was synced"),
+        FlushMode::Async => assert!(durable <= end && end - durable == store.recovery().to_sync),
+    }
     assert!(
         model.start <= start && start <= model.start_may.max(model.start),
         "the log begins at {start}, expected {}..={}",
@@ -83,8 +88,9 @@ fn log(store: &Store, model: &mut Model) {
     model.truncate(kept);
     model.start = start;
     model.start_may = start;
-    model.durable(end);
-    (model.safe_power, model.safe_process) = (end, end);
+    // What was durable once stays so, also where nothing that survived tells of it.
+    model.safe_power = model.safe_power.min(end).max(durable);
+    model.safe_process = end;
 }
 
 /// An append that failed left this record; which one?

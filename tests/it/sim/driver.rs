@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use steadfast::{
-    FlushMode, ManualClock, RecordChecksum, Store, StoreTime, Ticket,
+    FlushMode, ManualClock, RecordChecksum, Step, Store, StoreTime, Ticket,
     disk::sim::{FaultPlan, Rng, SimDisk},
 };
 
@@ -201,14 +201,19 @@ impl World {
         self.store = Some(store);
         if self.rng.chance(1, 4) {
             self.tell(|| "again".into());
+            let failures = self.counts.power_failures;
             let image = self.image(None);
-            self.store.take().unwrap().abandon();
+            let store = self.store.take().unwrap();
+            let progress = store.progress();
+            store.abandon();
             self.disk = image;
             self.open(true);
             let store = self.store.take().unwrap();
+            // What is synced in the background may be torn like anything that was appended.
+            let torn = self.counts.power_failures > failures && progress.durable < progress.written;
             let cut = |f: &steadfast::Finding| matches!(f, steadfast::Finding::Cut { .. });
             assert!(
-                !store.recovery().findings.iter().any(cut),
+                torn || !store.recovery().findings.iter().any(cut),
                 "recovered already: {}",
                 store.recovery()
             );
@@ -302,7 +307,7 @@ impl World {
 
     /// Whether a sync or write of a log file failed since this was asked last.
     fn log_failed(&mut self) -> bool {
-        use steadfast::disk::sim::CallKind::{SyncData, Write};
+        use steadfast::disk::sim::CallKind::{DirtyAgain, SyncData, Write};
         let since = std::mem::replace(&mut self.traced, self.disk.counts().total());
         if !self.faulty && !self.tainted && self.setup.capacity.is_none() {
             return false;
@@ -310,7 +315,7 @@ impl World {
         self.disk.trace().iter().any(|call| {
             call.number > since
                 && call.path.starts_with("commitlog/")
-                && matches!(call.kind, SyncData | Write)
+                && matches!(call.kind, DirtyAgain | SyncData | Write)
                 && call.error.is_some()
         })
     }
@@ -392,6 +397,14 @@ impl World {
         image
     }
 
+    /// The process ends, and nothing else happens.
+    fn die_as_process(&mut self) {
+        let image = self.disk.crash_process();
+        self.store.take().unwrap().abandon();
+        self.disk = image;
+        self.traced = 0;
+    }
+
     /// The process ends, maybe with the machine.
     fn die(&mut self, halted: Option<SimDisk>) {
         let image = self.image(halted);
@@ -415,6 +428,13 @@ impl World {
         self.setup.capacity = None;
         self.open(true);
         self.check();
+        if self.tainted && self.store.as_ref().unwrap().step(Step::Flush).is_err() {
+            // The first sync is told of the writeback that failed; what it was about is written
+            // after the next open.
+            self.die_as_process();
+            self.open(true);
+            self.check();
+        }
         self.session_end();
         let progress = self.store.as_ref().unwrap().progress();
         assert_eq!(progress.durable, progress.written);

@@ -277,3 +277,82 @@ fn an_empty_queue_file_before_a_whole_one_is_rebuilt() {
     let range = store.queue_range(&queue()).unwrap();
     assert_eq!((range.0.get(), range.1.get()), (0, 25));
 }
+
+/// An ASYNC store serves before it syncs: what it calls durable meanwhile is no more than was, and
+/// the sync in the background covers what an earlier one lost.
+#[test]
+fn an_async_store_that_opens_before_it_syncs_says_so_and_makes_up_for_a_failed_sync() {
+    for seed in 0..50 {
+        let disk = SimDisk::new(seed);
+        disk.set_append_path(*Rng::new(seed).pick(&[AppendPath::Store, AppendPath::Write]));
+        let store = open(&disk, Async);
+        let kept = puts(&store, 2);
+        flush(&store);
+        let durable = store.progress().durable;
+        let late = puts(&store, 3);
+        disk.set_faults(
+            FaultPlan::none().fail(CallKind::SyncData, When::Nth(1), Fault::Io).under("commitlog/"),
+        );
+        assert_eq!(store.step(Step::Flush).unwrap_err().kind(), ErrorKind::Faulted);
+        let image = disk.crash_process();
+        store.abandon();
+        let syncs = image.counts().of(CallKind::SyncData);
+        let store = open(&image, Async);
+        let log_synced = |call: &steadfast::disk::sim::TracedCall| {
+            call.kind == CallKind::SyncData && call.path.starts_with("commitlog/")
+        };
+        assert!(
+            !image.trace().iter().any(log_synced) && image.counts().of(CallKind::SyncData) > syncs
+        );
+        let progress = store.progress();
+        assert_eq!((progress.durable, progress.dispatched), (durable, progress.written));
+        assert_eq!(store.recovery().to_sync, progress.written.get() - durable.get());
+        assert_has(&store, &kept);
+        assert_has(&store, &late);
+        let newest = put(&store, 90);
+        for power in 0..5 {
+            let image = image.power_failure(&mut Rng::new(power));
+            let store = open(&image, Async);
+            assert_has(&store, &kept);
+            assert!(store.progress().durable >= durable);
+            store.abandon();
+        }
+        // No checkpoint before the log is there.
+        store.step(Step::Keep).unwrap();
+        assert_eq!(store.progress().durable, durable);
+        store.step(Step::Flush).unwrap();
+        assert_eq!(store.progress().durable, store.progress().written);
+        store.step(Step::Keep).unwrap();
+        for power in 0..5 {
+            let image = image.power_failure(&mut Rng::new(power));
+            let store = open(&image, Sync);
+            assert_has(&store, &kept);
+            assert_has(&store, &late);
+            assert_has(&store, std::slice::from_ref(&newest));
+            assert!(store.recovery().dispatched_from >= progress.written, "{}", store.recovery());
+            store.abandon();
+        }
+        store.abandon();
+    }
+}
+
+/// Frames and checkpoints of a store that checks whole records must not speak for those of a
+/// process before that did not.
+#[test]
+fn records_without_a_checksum_are_not_taken_for_torn_after_the_checksum_was_turned_on() {
+    let mut plain = options(Async);
+    plain.record_checksum = steadfast::RecordChecksum::Off;
+    let disk = SimDisk::new(1);
+    let store = open_with(&disk, plain).unwrap();
+    let kept = puts(&store, 4);
+    let image = disk.crash_process();
+    store.abandon();
+    let store = open(&image, Async);
+    let again = image.crash_process();
+    store.abandon();
+    let store = open(&again, Async);
+    assert_has(&store, &kept);
+    let last = again.crash_process();
+    store.abandon();
+    assert_has(&open(&last, Sync), &kept);
+}
