@@ -191,7 +191,7 @@ impl World {
                 if let Some(placed) = wanted.remove(&place) {
                     assert_eq!(placed.id, id, "at {offset} of {queue}");
                 }
-                // Whatever was read once stays, too: opening made it durable.
+                // Whatever was read once stays, too; in Async if power does not fail first.
                 let end = record.physical_offset().get() + u64::from(record.size());
                 self.kept.insert(place, Placed { id, at: place, end });
             }

@@ -112,8 +112,9 @@ impl Memory {
         // it) and it was just checked against published. It stays mapped while `self` is borrowed.
         // Nobody stores there any more: a writer's slices begin at or above published, and
         // published never shrinks; other processes are kept out by the directory lock, our own
-        // write calls by the log, which never rewrites what it published. The heap is initialised
-        // (allocated zeroed), as is a mapping.
+        // write calls by the log, which never changes what it published (`dirty_again` may write
+        // over them, where the kernel leaves it no other way, the very bytes that are there). The
+        // heap is initialised (allocated zeroed), as is a mapping.
         unsafe { slice::from_raw_parts(self.base().add(from as usize), len as usize) }
     }
 

@@ -18,8 +18,8 @@
 //! # Limits
 //!
 //! Stores through a mapping are found by comparing bytes. So a store of the bytes that are there
-//! already does not make a page dirty that a failed sync left clean; only a write call does. The
-//! engine rewrites such ranges by write calls.
+//! already does not make a page dirty that a failed sync left clean; only a write call does, or
+//! [`dirty_again`](super::DiskFile::dirty_again), which is what the engine does to such ranges.
 //!
 //! One thread at a time may use a disk while its files are mapped: the simulator, which runs the
 //! engine's steps and calls these methods between them. Growing a mapped file past its pages and
