@@ -218,7 +218,7 @@ fn options_stay_few() {
 const LAYERS: [&[&str]; 5] = [
     &["error", "offset", "name", "clock", "options", "message", "sync"],
     &["format", "disk", "watermark"],
-    &["log", "queue", "index", "consumer", "checkpoint", "ticket"],
+    &["log", "queue", "index", "consumer", "checkpoint", "ticket", "rest"],
     &["dispatch", "recovery"],
     &[
         "engine",

@@ -18,27 +18,14 @@ use super::{CommitLog, segment::Segment};
 #[derive(Debug)]
 pub(super) struct FlushState {
     frames: FrameWriter,
-    /// Before here lies what a process before wrote. If a sync of its failed, pages of it may count
-    /// as clean that are not on the disk, and one of ours would not write them.
-    inherited: PhysicalOffset,
     /// Why frames could not be kept, if so. The log does not depend on them.
     degraded: Option<Error>,
 }
 
 impl FlushState {
-    pub(super) fn new(disk: Arc<dyn Disk>, inherited: PhysicalOffset) -> Self {
-        Self { frames: FrameWriter::new(disk), inherited, degraded: None }
+    pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { frames: FrameWriter::new(disk), degraded: None }
     }
-}
-
-/// Syncs a segment, and makes sure of what it holds of the inherited bytes in `[start, end)`.
-fn sync(segment: &Segment, start: PhysicalOffset, end: PhysicalOffset) -> Result<()> {
-    let (start, end) = (start.max(segment.base), end.min(segment.end()));
-    if start < end {
-        let again = segment.file.dirty_again(segment.position(start), end - start);
-        again.map_err(failed("rewrite", &segment.path()))?;
-    }
-    segment.file.sync_data().map_err(failed("sync", &segment.path()))
 }
 
 impl CommitLog {
@@ -61,7 +48,8 @@ impl CommitLog {
         }
         let touched = self.touched(start, end);
         for segment in &touched {
-            if let Err(error) = sync(segment, start, end.min(state.inherited)) {
+            if let Err(e) = segment.file.sync_data() {
+                let error = failed("sync", &segment.path())(e);
                 self.marks.fail("syncing", &error);
                 return self.marks.durable.check_open().map(|()| false);
             }

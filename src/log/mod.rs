@@ -107,7 +107,7 @@ impl CommitLog {
     ) -> Self {
         let append = AppendState::new(&config, &state.segments, state.end, state.sequence);
         Self {
-            flush: Mutex::new(FlushState::new(disk.clone(), state.end)),
+            flush: Mutex::new(FlushState::new(disk.clone())),
             warm: Mutex::new(Warm::new(state.end)),
             spare: Mutex::default(),
             blocks: Mutex::default(),

@@ -35,9 +35,14 @@ pub(crate) fn syncing(inspected: &Inspected, log: &RecoveredLog, options: &Optio
     }
 }
 
-/// Makes `[start, end)` durable. After a failed sync the page cache may hold as clean what never
-/// reached the disk: a sync alone would prove nothing.
-pub(crate) fn sync(extent: &Extent<'_>, start: PhysicalOffset, end: PhysicalOffset) -> Result<()> {
+/// Makes sure that the next sync writes `[start, end)`, and that the kernel keeps it until then.
+/// After a failed sync the page cache may hold as clean what never reached the disk.
+pub(crate) fn dirty(
+    extent: &Extent<'_>,
+    start: PhysicalOffset,
+    end: PhysicalOffset,
+    syncing: Syncing,
+) -> Result<()> {
     for base in extent.bases {
         let from = start.max(*base);
         let until = end.min(*base + extent.segment_bytes);
@@ -45,7 +50,9 @@ pub(crate) fn sync(extent: &Extent<'_>, start: PhysicalOffset, end: PhysicalOffs
             let path = path_of(*base);
             let file = extent.disk.open(&path, Access::Write).map_err(failed("open", &path))?;
             file.dirty_again(from - *base, until - from).map_err(failed("rewrite", &path))?;
-            file.sync_data().map_err(failed("sync", &path))?;
+            if syncing == Syncing::AtOpen {
+                file.sync_data().map_err(failed("sync", &path))?;
+            }
         }
     }
     Ok(())

@@ -451,11 +451,14 @@ pub(crate) fn apply(
             PhysicalOffset::new(log.end.get().saturating_sub(LOOK_BACK)).max(log.start)
         }
     };
+    if from < log.end {
+        // Before any of it is served: what counts as clean may vanish at any time.
+        kept::dirty(&extent, from, log.end, syncing)?;
+    }
     if syncing == Syncing::ByFlusher {
         return Ok(from);
     }
     if from < log.end {
-        kept::sync(&extent, from, log.end)?;
         // Walking may begin where a frame does, so a frame begins where a record does: of another
         // program's log only the segment's base is known to be such a place.
         let begin = match inspected.provenance {
