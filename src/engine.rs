@@ -189,7 +189,7 @@ impl Engine {
             return Some(Duration::MAX);
         }
         let options = &self.options;
-        if options.flush == FlushMode::Sync || waiting >= options.max_unflushed_bytes / 2 {
+        if options.flush == FlushMode::Sync || waiting >= options.max_unflushed_bytes / 4 {
             return None;
         }
         let enough = waiting >= options.flush_least_bytes;

@@ -124,7 +124,7 @@ pub struct Options {
     /// Bytes that may wait for the disk before appends are held back. Default: 2 GiB.
     pub max_unflushed_bytes: u64,
     /// How long an append is held back before it fails with [`Busy`](crate::ErrorKind::Busy).
-    /// Default: 1 s.
+    /// Default: 5 s.
     pub append_timeout: Duration,
     /// What opening does about damage. Default: [`OnDamage::Refuse`].
     pub on_damage: OnDamage,
@@ -157,7 +157,7 @@ impl Default for Options {
             max_message_bytes: 4 << 20,
             record_checksum: RecordChecksum::On,
             max_unflushed_bytes: 2 << 30,
-            append_timeout: Duration::from_secs(1),
+            append_timeout: Duration::from_secs(5),
             on_damage: OnDamage::Refuse,
             retention: Retention::default(),
             open_queue_files: 4096,

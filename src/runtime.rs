@@ -153,7 +153,7 @@ fn flush(engine: &Engine, stop: &AtomicBool) {
                 let (target, until) = match due {
                     Duration::MAX => (marks.durable.get() + 1, now + IDLE),
                     // A burst is flushed before its time, so that it need not wait at its end.
-                    _ => (marks.durable.get() + engine.options.max_unflushed_bytes / 2, due),
+                    _ => (marks.durable.get() + engine.options.max_unflushed_bytes / 4, due),
                 };
                 marks.appended.wait_unless(Sleeper::Waiter, target, &*engine.clock, until, stop);
             }
