@@ -26,6 +26,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// A dispatcher that finds a stream of records lets some gather, instead of taking each from under
 /// the appender's hands.
 const NAP: Duration = Duration::from_micros(50);
+/// A group is waited for no longer than this, however slow the disk was the last time.
+const GATHER: Duration = Duration::from_millis(2);
 /// How long an idle thread sleeps at most.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -117,7 +119,7 @@ impl Groups {
         let marks = engine.log.marks();
         let target = marks.durable.get() + self.in_flight / 16 * 7;
         if marks.appended.get() < target {
-            let until = engine.clock.elapsed() + self.took / 2;
+            let until = engine.clock.elapsed() + GATHER.min(self.took / 2);
             marks.appended.wait_unless(Sleeper::Waiter, target, &*engine.clock, until, stop);
         }
     }
