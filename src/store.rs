@@ -29,7 +29,7 @@ use crate::{
     recovery::report::RecoveryReport,
     runtime::Threads,
     ticket::Ticket,
-    watermark::{Outcome, Registration},
+    watermark::{Outcome, Place as Waiting},
 };
 
 /// How far a store got. All are exclusive ends in bytes of the log.
@@ -251,7 +251,7 @@ impl Store {
     /// itself fails with [`Closed`](ErrorKind::Closed) when the store is closed.
     pub fn arrival(&self, queue: &QueueKey, offset: QueueOffset) -> Result<Arrival> {
         let queue = self.engine.queues.get_or_create(queue.topic(), queue.queue_id())?;
-        Ok(Arrival { queue, offset, place: None })
+        Ok(Arrival { queue, offset, place: Waiting::default() })
     }
 
     /// The consumer groups' positions.
@@ -386,13 +386,8 @@ impl Drop for Store {
 pub struct Arrival {
     queue: Arc<ConsumeQueue>,
     offset: QueueOffset,
-    place: Option<Registration>,
-}
-
-impl Drop for Arrival {
-    fn drop(&mut self) {
-        self.queue.end_mark().forget(self.place.take());
-    }
+    /// Where the queue's end has the waker of the task that polls this.
+    place: Waiting,
 }
 
 impl Future for Arrival {
@@ -400,11 +395,17 @@ impl Future for Arrival {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let target = this.offset.get() + 1;
-        match this.queue.end_mark().poll(target, cx.waker(), Duration::MAX, &mut this.place) {
+        let end = this.queue.end_mark();
+        match end.poll(this.offset.get() + 1, cx.waker(), Duration::MAX, &mut this.place) {
             None => Poll::Pending,
             Some(Outcome::Closed(error)) => Poll::Ready(Err(error)),
             Some(Outcome::Reached | Outcome::TimedOut) => Poll::Ready(Ok(())),
         }
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.queue.end_mark().leave(self.offset.get() + 1, &mut self.place);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     error::Result,
     log::marks::Marks,
     message::{Placement, PutStatus},
-    watermark::{Outcome, Registration},
+    watermark::{Outcome, Place},
 };
 
 /// Where a message went and how the append settled.
@@ -60,7 +60,8 @@ pub struct Ticket {
     deadline: Duration,
     first: Placement,
     others: Vec<Placement>,
-    place: Option<Registration>,
+    /// Where the watermark has the waker of the task that polls this ticket.
+    place: Place,
 }
 
 impl Ticket {
@@ -71,7 +72,7 @@ impl Ticket {
         first: Placement,
         others: Vec<Placement>,
     ) -> Self {
-        Self { context, target, deadline, first, others, place: None }
+        Self { context, target, deadline, first, others, place: Place::default() }
     }
 
     /// Where the (first) message went.
@@ -129,13 +130,13 @@ impl Ticket {
         self.context.marks.durable.wait(self.target, &*self.context.clock, deadline)
     }
 
-    fn settle(self, outcome: Outcome) -> Result<Receipt> {
+    fn settle(mut self, outcome: Outcome) -> Result<Receipt> {
         let status = match outcome {
             Outcome::Reached => PutStatus::PutOk,
             Outcome::TimedOut => PutStatus::FlushDiskTimeout,
             Outcome::Closed(error) => return Err(error),
         };
-        Ok(Receipt { status, placement: self.first, others: self.others })
+        Ok(self.receipt(status))
     }
 
     fn receipt(&mut self, status: PutStatus) -> Receipt {
@@ -147,12 +148,11 @@ impl Future for Ticket {
     type Output = Result<Receipt>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let context = self.context.clone();
-        let durable = &context.marks.durable;
-        let (target, deadline) = (self.target, self.deadline);
-        let outcome = match durable.state(target) {
-            None if context.clock.elapsed() >= deadline => Some(Outcome::TimedOut),
-            None => durable.poll(target, cx.waker(), deadline, &mut self.place),
+        let this = &mut *self;
+        let durable = &this.context.marks.durable;
+        let outcome = match durable.state(this.target) {
+            None if this.context.clock.elapsed() >= this.deadline => Some(Outcome::TimedOut),
+            None => durable.poll(this.target, cx.waker(), this.deadline, &mut this.place),
             settled => settled,
         };
         match outcome {
@@ -161,6 +161,12 @@ impl Future for Ticket {
             Some(Outcome::TimedOut) => Poll::Ready(Ok(self.receipt(PutStatus::FlushDiskTimeout))),
             Some(Outcome::Closed(error)) => Poll::Ready(Err(error)),
         }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.context.marks.durable.leave(self.target, &mut self.place);
     }
 }
 

@@ -5,10 +5,9 @@
 //! once settles all of them.
 
 use std::{
-    cmp::{Ordering, Reverse},
-    collections::BinaryHeap,
+    collections::BTreeMap,
     fmt,
-    sync::atomic::Ordering::{Acquire, Relaxed, SeqCst},
+    sync::atomic::Ordering::{Acquire, SeqCst},
     task::Waker,
     time::Duration,
 };
@@ -37,41 +36,33 @@ enum Notify {
     Call(Callback),
 }
 
-/// The place of a future among the subscribers of a mark. To be given to
-/// [`forget`](Watermark::forget) when nobody polls any more.
-#[derive(Debug)]
-pub(crate) struct Registration {
-    number: u64,
-    waker: Waker,
-}
-
 struct Subscriber {
-    number: u64,
-    target: u64,
     /// Of the clock's `elapsed`; `Duration::MAX` for none.
     deadline: Duration,
     notify: Notify,
 }
 
-impl PartialEq for Subscriber {
-    fn eq(&self, other: &Self) -> bool {
-        self.target == other.target
+/// By target, and in the order in which they came.
+#[derive(Default)]
+struct Subscribers {
+    waiting: BTreeMap<(u64, u64), Subscriber>,
+    next: u64,
+}
+
+impl Subscribers {
+    /// Takes `subscriber` in and gives its number.
+    fn add(&mut self, target: u64, subscriber: Subscriber) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.waiting.insert((target, number), subscriber);
+        number
     }
 }
 
-impl Eq for Subscriber {}
-
-impl PartialOrd for Subscriber {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Subscriber {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.target.cmp(&other.target)
-    }
-}
+/// A future's place among those who wait: none before its first poll. Whoever owns it gives it
+/// back with [`Watermark::leave`].
+#[derive(Debug, Default)]
+pub(crate) struct Place(Option<u64>);
 
 /// Which threads are woken together. Waking costs more than anything else here, so those who wait
 /// for the next byte and those who wait for many more are told apart.
@@ -108,10 +99,9 @@ pub(crate) struct Watermark {
     value: AtomicU64,
     waiters: Sleepers,
     background: Sleepers,
+    /// How many subscribers there are, to be seen without their lock.
     subscribed: AtomicUsize,
-    subscribers: Mutex<BinaryHeap<Reverse<Subscriber>>>,
-    /// Of the next subscriber.
-    number: AtomicU64,
+    subscribers: Mutex<Subscribers>,
     closed: OnceLock<Error>,
 }
 
@@ -123,8 +113,7 @@ impl Watermark {
             waiters: Sleepers::new(),
             background: Sleepers::new(),
             subscribed: 0.into(),
-            subscribers: Mutex::new(BinaryHeap::new()),
-            number: 0.into(),
+            subscribers: Mutex::new(Subscribers::default()),
             closed: OnceLock::new(),
         }
     }
@@ -230,33 +219,46 @@ impl Watermark {
     }
 
     /// Whether the mark reached `target`; if not, `waker` is woken once it did, or is closed, or
-    /// `deadline` passed. `place` is what the last call for this future left there.
+    /// `deadline` passed. A waker that was given for the same `place` before is forgotten.
     pub(crate) fn poll(
         &self,
         target: u64,
         waker: &Waker,
         deadline: Duration,
-        place: &mut Option<Registration>,
+        place: &mut Place,
     ) -> Option<Outcome> {
         if let Some(outcome) = self.state(target) {
             return Some(outcome);
         }
-        if place.as_ref().is_some_and(|known| known.waker.will_wake(waker)) {
-            return None;
-        }
-        self.forget(place.take());
-        let number = self.subscribe(target, deadline, Notify::Wake(waker.clone()));
-        *place = Some(Registration { number, waker: waker.clone() });
+        // Cloning and dropping a waker is foreign code: never with the lock held.
+        let notify = Notify::Wake(waker.clone());
+        let replaced = {
+            let mut subscribers = self.subscribers.lock();
+            let known = place.0.and_then(|number| subscribers.waiting.get_mut(&(target, number)));
+            match known {
+                Some(there) => Some(std::mem::replace(&mut there.notify, notify)),
+                None => {
+                    place.0 = Some(subscribers.add(target, Subscriber { deadline, notify }));
+                    self.subscribed.store(subscribers.waiting.len(), SeqCst);
+                    None
+                }
+            }
+        };
+        drop(replaced);
+        self.settle_missed();
         self.state(target)
     }
 
-    /// Wakes that future no more.
-    pub(crate) fn forget(&self, place: Option<Registration>) {
-        let Some(place) = place else { return };
-        let mut subscribers = self.subscribers.lock();
-        let before = subscribers.len();
-        subscribers.retain(|Reverse(subscriber)| subscriber.number != place.number);
-        self.subscribed.fetch_sub(before - subscribers.len(), Relaxed);
+    /// Ends the waiting of the future that had `place` with `target`: it is not woken any more.
+    pub(crate) fn leave(&self, target: u64, place: &mut Place) {
+        let Some(number) = place.0.take() else { return };
+        let left = {
+            let mut subscribers = self.subscribers.lock();
+            let left = subscribers.waiting.remove(&(target, number));
+            self.subscribed.store(subscribers.waiting.len(), SeqCst);
+            left
+        };
+        drop(left);
     }
 
     /// Calls `callback` once with what became of waiting for `target`: at once on this thread if
@@ -265,7 +267,11 @@ impl Watermark {
         match self.state(target) {
             Some(outcome) => callback(outcome),
             None => {
-                self.subscribe(target, deadline, Notify::Call(callback));
+                let mut subscribers = self.subscribers.lock();
+                subscribers.add(target, Subscriber { deadline, notify: Notify::Call(callback) });
+                self.subscribed.store(subscribers.waiting.len(), SeqCst);
+                drop(subscribers);
+                self.settle_missed();
             }
         }
     }
@@ -287,29 +293,26 @@ impl Watermark {
         }
         // Targets and deadlines grow together, because both were drawn when a record was
         // appended: the first one that is still in time ends the search.
-        self.settle(|first, _| (first.deadline <= now).then_some(Outcome::TimedOut));
+        self.settle(|_, first, _| (first.deadline <= now).then_some(Outcome::TimedOut));
     }
 
-    fn subscribe(&self, target: u64, deadline: Duration, notify: Notify) -> u64 {
-        let number = self.number.fetch_add(1, Relaxed);
-        self.subscribers.lock().push(Reverse(Subscriber { number, target, deadline, notify }));
-        self.subscribed.fetch_add(1, SeqCst);
-        // The mark may have moved, or closed, between the caller's look and the push.
+    /// The mark may have moved, or closed, between a caller's look and its place among the
+    /// subscribers.
+    fn settle_missed(&self) {
         self.settle_reached();
         if self.closed.get().is_some() {
             self.settle_closed();
         }
-        number
     }
 
     fn settle_reached(&self) {
-        self.settle(|first, value| (first.target <= value).then_some(Outcome::Reached));
+        self.settle(|target, _, value| (target <= value).then_some(Outcome::Reached));
     }
 
     fn settle_closed(&self) {
         if let Some(error) = self.closed.get() {
-            self.settle(|first, value| {
-                Some(if first.target <= value {
+            self.settle(|target, _, value| {
+                Some(if target <= value {
                     Outcome::Reached
                 } else {
                     Outcome::Closed(error.clone())
@@ -320,19 +323,19 @@ impl Watermark {
 
     /// Takes subscribers off, lowest target first, as long as `outcome` gives one, and tells each
     /// outside of the lock, so that a callback may use the store.
-    fn settle(&self, outcome: impl Fn(&Subscriber, u64) -> Option<Outcome>) {
+    fn settle(&self, outcome: impl Fn(u64, &Subscriber, u64) -> Option<Outcome>) {
         loop {
             let mut due = Vec::new();
             {
                 let mut subscribers = self.subscribers.lock();
                 let value = self.value.load(SeqCst);
                 while due.len() < 256 {
-                    let Some(Reverse(first)) = subscribers.peek() else { break };
-                    let Some(outcome) = outcome(first, value) else { break };
-                    let Some(Reverse(first)) = subscribers.pop() else { break };
-                    due.push((first.notify, outcome));
+                    let Some(first) = subscribers.waiting.first_entry() else { break };
+                    let target = first.key().0;
+                    let Some(outcome) = outcome(target, first.get(), value) else { break };
+                    due.push((first.remove().notify, outcome));
                 }
-                self.subscribed.fetch_sub(due.len(), Relaxed);
+                self.subscribed.store(subscribers.waiting.len(), SeqCst);
             }
             if due.is_empty() {
                 return;
@@ -464,25 +467,12 @@ mod tests {
         let mark = Watermark::new(0);
         let flag = Arc::new(Flag(AtomicBool::new(false)));
         let waker = Waker::from(flag.clone());
-        let mut place = None;
+        let mut place = Place::default();
         assert!(mark.poll(4, &waker, LONG, &mut place).is_none());
         mark.advance(3);
         assert!(!flag.0.load(SeqCst));
         mark.advance(4);
         assert!(flag.0.load(SeqCst));
         assert!(matches!(mark.poll(4, &waker, LONG, &mut place), Some(Outcome::Reached)));
-    }
-
-    #[test]
-    fn a_future_has_one_place_however_often_it_is_polled_and_none_when_it_is_dropped() {
-        let mark = Watermark::new(0);
-        let mut place = None;
-        let wakers = [(); 2].map(|()| Waker::from(Arc::new(Flag(AtomicBool::new(false)))));
-        for waker in [&wakers[0], &wakers[0], &wakers[1], &wakers[0]] {
-            assert!(mark.poll(4, waker, LONG, &mut place).is_none());
-            assert_eq!(mark.subscribers.lock().len(), 1);
-        }
-        mark.forget(place.take());
-        assert_eq!((mark.subscribers.lock().len(), mark.subscribed.load(SeqCst)), (0, 0));
     }
 }

@@ -134,7 +134,7 @@ mod sync {
     }
 }
 
-use watermark::{Outcome, Watermark};
+use watermark::{Outcome, Place, Watermark};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -325,13 +325,44 @@ fn a_future_is_woken_or_ready() {
     let woken = std::sync::Arc::new(Woken(AtomicUsize::new(0)));
     let waker = Waker::from(woken.clone());
     let advancer = spawn(&mark, |mark| mark.advance(2));
-    let ready = mark.poll(2, &waker, LONG, &mut None).is_some();
+    let ready = mark.poll(2, &waker, LONG, &mut Place::default()).is_some();
     join([advancer]);
     assert!(ready || woken.0.load(SeqCst) == 1, "nobody would ever poll again");
 }
 
+fn a_future_that_moved_to_another_task_wakes_that_one() {
+    let mark = Arc::new(Watermark::new(0));
+    let tasks = [0, 1].map(|_| std::sync::Arc::new(Woken(AtomicUsize::new(0))));
+    let advancer = spawn(&mark, |mark| mark.advance(2));
+    let mut place = Place::default();
+    let ready = tasks.iter().any(|task| {
+        let waker = Waker::from(task.clone());
+        mark.poll(2, &waker, LONG, &mut place).is_some()
+    });
+    join([advancer]);
+    assert!(ready || tasks[1].0.load(SeqCst) == 1, "nobody would ever poll again");
+    let kept: Vec<_> = tasks.iter().map(std::sync::Arc::strong_count).collect();
+    assert_eq!(kept, [1, 1], "a waker is kept");
+}
+
+fn a_future_that_is_dropped_leaves_nothing() {
+    let mark = Arc::new(Watermark::new(0));
+    let woken = std::sync::Arc::new(Woken(AtomicUsize::new(0)));
+    let waker = Waker::from(woken.clone());
+    let advancer = spawn(&mark, |mark| mark.advance(2));
+    let other = spawn(&mark, |mark| reached(mark, 2));
+    let mut place = Place::default();
+    let _ = mark.poll(3, &waker, LONG, &mut place);
+    mark.leave(3, &mut place);
+    drop(waker);
+    join([advancer, other]);
+    assert_eq!(std::sync::Arc::strong_count(&woken), 1, "the waker is kept");
+    mark.advance(3);
+    assert_eq!(woken.0.load(SeqCst), 0);
+}
+
 fn main() {
-    let models: [(&str, fn()); 9] = [
+    let models: [(&str, fn()); 11] = [
         (
             "every_waiter_wakes_when_one_thread_advances",
             every_waiter_wakes_when_one_thread_advances,
@@ -359,6 +390,11 @@ fn main() {
             a_callback_is_called_though_nothing_happens_after_it,
         ),
         ("a_future_is_woken_or_ready", a_future_is_woken_or_ready),
+        (
+            "a_future_that_moved_to_another_task_wakes_that_one",
+            a_future_that_moved_to_another_task_wakes_that_one,
+        ),
+        ("a_future_that_is_dropped_leaves_nothing", a_future_that_is_dropped_leaves_nothing),
     ];
     // As the harness would: `--list` names the tests, other words choose among them.
     let words: Vec<_> = env::args().skip(1).collect();

@@ -9,6 +9,7 @@ mod derived_files;
 mod directory;
 mod disk_full;
 mod foreign_files;
+mod futures;
 mod fuzz_replay;
 mod many_queues;
 mod sim;
