@@ -307,7 +307,12 @@ impl ConsumeQueue {
         self.files.degrade(&self.key);
         Error::new(
             ErrorKind::Io,
-            format!("a consume queue file lost an entry queue={} offset={at}", self.key),
+            format!(
+                "{} has no entry where one was written; `steadfast repair` makes the queues anew \
+                 from the log queue={} offset={at}",
+                file_path(&self.key, self.files.base_of(QueueOffset::new(at))),
+                self.key
+            ),
         )
     }
 
