@@ -224,9 +224,11 @@ impl Engine {
     ) -> Result<Taken> {
         let offset = batch.next;
         if entry.is_filler() {
-            let why =
-                format!("the record of this queue position is lost queue={key} offset={offset}");
-            return Err(damaged(self.log.start(), 0, &why));
+            let text = format!(
+                "queue offset {offset} of {key} has no record: it was lost with a damaged part of \
+                 the log; the next offset can be read"
+            );
+            return Err(Error::new(ErrorKind::Damaged { at: self.log.start(), len: 0 }, text));
         }
         let at = entry.physical_offset;
         let place = batch.window.locate(&self.log, at, entry.size)?;
