@@ -136,6 +136,13 @@ impl ConsumerOffsets {
         queues.map(|(queue, offset)| (queue.clone(), *offset)).collect()
     }
 
+    /// What any group consumes next in any queue.
+    pub(crate) fn all(&self) -> Vec<(QueueKey, QueueOffset)> {
+        let state = self.state.lock();
+        let queues = state.groups.values().flatten();
+        queues.map(|(queue, offset)| (queue.clone(), *offset)).collect()
+    }
+
     /// Who consumes `topic`, sorted by group, then by queue.
     pub(crate) fn of_topic(&self, topic: &str) -> Vec<(Group, QueueKey, QueueOffset)> {
         let state = self.state.lock();

@@ -60,10 +60,14 @@ struct Derived {
     index: Option<KeyIndex>,
     /// Dispatching begins here.
     from: PhysicalOffset,
-    /// Queues of which only the files know where they end, for later.
-    unknown: Vec<QueueOnDisk>,
+    /// The queues' files, for later.
+    on_disk: Vec<QueueOnDisk>,
+    /// Only they know where the queues end.
+    unknown: bool,
     /// Queue ends that the next offsets must not fall below.
     floors: Vec<(QueueKey, QueueOffset)>,
+    /// The same, after damage, from what may itself be wrong: believed as far as it is plausible.
+    hints: Vec<(QueueKey, QueueOffset)>,
     rebuilt: Option<String>,
     notes: Vec<String>,
 }
@@ -91,8 +95,9 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
         log.durable = recovery::apply(disk, &inspected, &log, syncing, now)?;
     } else {
         hide_unsynced(&**disk, &inspected, &mut log)?;
+        log.report.nothing_done();
     }
-    ends_on_disk(&mut derived, &**disk, log.end)?;
+    ends_on_disk(&mut derived, &**disk, &inspected, &log)?;
     restore_index(&mut derived, &inspected, log.start, request.rebuild)?;
     assemble(request, inspected, log, derived, lock)
 }
@@ -174,8 +179,10 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
         queues,
         index,
         from: log_start,
-        unknown: Vec::new(),
+        on_disk: found.queues,
+        unknown: false,
         floors: Vec::new(),
+        hints: Vec::new(),
         rebuilt: None,
         notes: found.problems,
     };
@@ -195,7 +202,7 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
         Some((at, states)) => from_snapshot(&mut derived, at.max(log_start), states)?,
         None if inspected.files.bases.is_empty() => {}
         None => {
-            derived.unknown = found.queues;
+            derived.unknown = true;
             if inspected.foreign.is_none() {
                 derived.rebuilt = Some("there is no snapshot of the queues".into());
             }
@@ -219,13 +226,31 @@ fn from_snapshot(derived: &mut Derived, at: PhysicalOffset, states: Vec<QueueSta
     Ok(())
 }
 
-/// Without our own notes the queues are derived anew from the whole log, which ends at `log_end`.
-/// What their files say of it counts only for offsets of which the log holds nothing any more.
-fn ends_on_disk(derived: &mut Derived, disk: &dyn Disk, log_end: PhysicalOffset) -> Result<()> {
-    for queue in std::mem::take(&mut derived.unknown) {
-        let end = find_end(disk, &queue, log_end)?;
+/// Without our own notes the queues are derived anew from the whole log. What their files say of it
+/// counts only for offsets of which the log holds nothing any more. With notes it counts only where
+/// the log is damaged: a queue's last record may be, and its offset must not be given again.
+fn ends_on_disk(
+    derived: &mut Derived,
+    disk: &dyn Disk,
+    inspected: &Inspected,
+    log: &RecoveredLog,
+) -> Result<()> {
+    let on_disk = std::mem::take(&mut derived.on_disk);
+    for queue in on_disk.iter().filter(|_| derived.unknown) {
+        let end = find_end(disk, queue, log.end)?;
         derived.floors.push((queue.key.clone(), end));
     }
+    if log.damage.is_empty() {
+        return Ok(());
+    }
+    for queue in on_disk.iter().filter(|_| !derived.unknown) {
+        // No reason not to open: what the files do not tell, the log may.
+        if let Ok(end) = find_end(disk, queue, log.end) {
+            derived.hints.push((queue.key.clone(), end));
+        }
+    }
+    let told = recovery::floors::told_by_damaged(disk, &inspected.files, &log.damage);
+    derived.hints.extend(told);
     Ok(())
 }
 
@@ -310,12 +335,17 @@ fn assemble(
     }
     report.dispatched_from = derived.from.min(log.end);
     report.log_end = log.end;
+    let lost_most = recovery::floors::lost_most(&log.damage);
     let marks = Marks::new(log.end.get(), log.durable.get(), append_path, options.flush);
     let marks = Arc::new(marks);
     let state =
         LogState { segments, end: log.end, sequence: Sequence::default(), damage: log.damage };
     let commit_log = CommitLog::new(disk.clone(), clock.clone(), config, marks.clone(), state);
     let consumers = ConsumerOffsets::load(&*disk)?;
+    let mut hints = derived.hints;
+    if lost_most > 0 {
+        hints.extend(consumers.all());
+    }
     let mut engine = Engine {
         context: Arc::new(TicketContext { marks: marks.clone(), clock: clock.clone() }),
         dispatcher: Mutex::new(Dispatcher::new()),
@@ -334,7 +364,8 @@ fn assemble(
     let total = log.end.get();
     let told = |at| progress("rebuilding queues and index", at, total);
     bring_up(&mut engine, inspected.clean, &told)?;
-    settle_queues(&mut engine, &derived.floors, inspected.clean, access)?;
+    let lost = raise_ends(&engine, &derived.floors, &hints, lost_most);
+    settle_queues(&mut engine, lost, inspected.clean, access)?;
     if let Some(lock) = lock {
         take_over(&mut engine, &inspected, lock)?;
     }
@@ -368,25 +399,42 @@ fn bring_up(engine: &mut Engine, clean: bool, progress: &dyn Fn(u64)) -> Result<
     Ok(())
 }
 
-/// After dispatching: nothing is left in the queues' files behind their ends, and no offset that
-/// was ever given is given again.
-fn settle_queues(
-    engine: &mut Engine,
+/// Ends the queues where they ended, so that no offset that was ever given is given again: not
+/// below `floors`, and not below those of `hints` that at most `lost_most` lost records explain.
+/// Returns how many fillers that took.
+fn raise_ends(
+    engine: &Engine,
     floors: &[(QueueKey, QueueOffset)],
-    clean: bool,
-    access: Access,
-) -> Result<()> {
-    let mut lost = 0;
-    for (key, floor) in floors {
-        match engine.queues.get(key) {
-            // All of it is gone from the log; only its end is left to know.
-            None => engine.queues.restore(key.clone(), *floor, *floor),
-            Some(queue) if queue.end() == QueueOffset::ZERO && *floor > QueueOffset::ZERO => {
-                engine.queues.restore(key.clone(), *floor, *floor);
-            }
-            Some(queue) => lost += queue.pad(*floor),
+    hints: &[(QueueKey, QueueOffset)],
+    lost_most: u64,
+) -> u64 {
+    let raise = |(key, floor): &(QueueKey, QueueOffset)| match engine.queues.get(key) {
+        // All of it is gone from the log; only its end is left to know.
+        None => {
+            engine.queues.restore(key.clone(), *floor, *floor);
+            0
         }
-    }
+        Some(queue) if queue.end() == QueueOffset::ZERO && *floor > QueueOffset::ZERO => {
+            engine.queues.restore(key.clone(), *floor, *floor);
+            0
+        }
+        Some(queue) => queue.pad(*floor),
+    };
+    let lost: u64 = floors.iter().map(raise).sum();
+    // All looked at before any is believed: one must not make the next plausible.
+    let plausible: Vec<_> = hints
+        .iter()
+        .filter(|(key, at)| {
+            let Some(queue) = engine.queues.get(key) else { return false };
+            at.get().saturating_sub(queue.end().get()) <= lost_most
+        })
+        .collect();
+    lost + plausible.into_iter().map(raise).sum::<u64>()
+}
+
+/// After dispatching: nothing is left in the queues' files behind their ends, and appends go on
+/// there.
+fn settle_queues(engine: &mut Engine, lost: u64, clean: bool, access: Access) -> Result<()> {
     if lost > 0 {
         engine.report.note(format!(
             "the last messages of some queues are lost; their offsets are not given again \

@@ -15,6 +15,7 @@ use crate::{
 
 pub(crate) mod cut;
 pub(crate) mod files;
+pub(crate) mod floors;
 pub(crate) mod kept;
 pub(crate) mod report;
 pub(crate) mod scan;
@@ -290,6 +291,7 @@ fn decide(
                     bytes: bytes_until.map_or(0, |until| until.saturating_since(end)),
                     row: row.label(),
                     maybe_acknowledged: provenance != Provenance::Foreign,
+                    done: true,
                 });
                 break;
             }

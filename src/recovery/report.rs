@@ -16,9 +16,12 @@ pub enum Finding {
         bytes: u64,
         /// The row of the recovery table, see `docs/recovery.md`.
         row: char,
-        /// Whether what was cut may have been acknowledged: after a power cut, in what was synced
-        /// last before it, this cannot be told.
+        /// Whether the newest of these bytes may have been acknowledged if the machine died: after
+        /// a power failure that cannot be told. If only the process died, none of them were.
         maybe_acknowledged: bool,
+        /// Whether it was done. A store that is opened read-only changes nothing: it only does not
+        /// show these bytes.
+        done: bool,
     },
     /// A stretch of the log that is not what was written. Its records answer with an error, all
     /// others are served.
@@ -65,14 +68,24 @@ pub enum Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Cut { at, bytes, row, maybe_acknowledged } => {
-                write!(
-                    f,
-                    "cut {bytes} bytes behind the last sound record; they are kept in quarantine/ \
-                     offset={at} row={row}"
-                )?;
+            Self::Cut { at, bytes, row, maybe_acknowledged, done } => {
+                match done {
+                    true => write!(
+                        f,
+                        "cut {bytes} bytes behind the last sound record; they are kept in \
+                         quarantine/ offset={at} row={row}"
+                    ),
+                    false => write!(
+                        f,
+                        "{bytes} bytes behind the last sound record would be cut by an open for \
+                         writing offset={at} row={row}"
+                    ),
+                }?;
                 if *maybe_acknowledged {
-                    f.write_str("; the newest of them may have been acknowledged")?;
+                    f.write_str(
+                        "; none of them was acknowledged if only the process died, the newest \
+                         may have been if the machine did",
+                    )?;
                 }
                 Ok(())
             }
@@ -128,6 +141,15 @@ impl RecoveryReport {
             Finding::Damage { start, end, .. } => Some((*start, *end)),
             _ => None,
         })
+    }
+
+    /// Nothing was changed, only looked at.
+    pub(crate) fn nothing_done(&mut self) {
+        for finding in &mut self.findings {
+            if let Finding::Cut { done, .. } = finding {
+                *done = false;
+            }
+        }
     }
 
     pub(crate) fn note(&mut self, text: impl Into<String>) {

@@ -2,10 +2,12 @@
 
 use std::{fs, os::unix::fs::FileExt, path::Path};
 
-use steadfast::{ErrorKind, OnDamage, QueueOffset, disk::sim::Rng};
+use steadfast::{
+    ErrorKind, Finding, Group, OnDamage, QueueOffset, ReadLimit, Step, Store, disk::sim::Rng,
+};
 
 use crate::directory::{
-    Kept, Left, SEGMENT_BYTES, check, copy, filled, listing, open, put, segment_of,
+    Kept, Left, SEGMENT_BYTES, check, copy, filled, listing, open, options, put, queue, segment_of,
 };
 
 const MESSAGES: usize = 300;
@@ -156,4 +158,102 @@ fn zeros_over_durable_records_are_damage_and_not_the_end() {
     let ends: Vec<_> = (0..3).map(|id| store.queue_range(&crate::directory::queue(id))).collect();
     let hundred = QueueOffset::new(MESSAGES as u64 / 3);
     assert!(ends.iter().all(|range| range.unwrap().1 == hundred), "{ends:?}");
+}
+
+/// Damages the last record of each queue in turn, at its byte `within`, in a copy of `whole`, which
+/// was killed: nothing behind it in the log says that its queue offset was given.
+fn last_offsets_are_not_given_again(whole: &Path, kept: &[Kept], within: u64) {
+    for lost in &kept[kept.len() - 3..] {
+        println!("{lost:?}");
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path();
+        copy(whole, dir);
+        flip(dir, lost.at.get() + within, 0);
+        let mut kept = kept.to_vec();
+        for _ in 0..2 {
+            let store = open(dir, OnDamage::Serve).unwrap();
+            put(&store, &mut kept, 20);
+            check(&store, &kept, |m| m.at == lost.at);
+            let read = store.read(&queue(lost.queue), lost.offset, ReadLimit::records(1));
+            let error = read.unwrap_err().to_string();
+            let named = format!("queue offset {} of orders/{}", lost.offset, lost.queue);
+            assert!(error.contains(&named), "{error}");
+            store.close().unwrap();
+        }
+        let mut offsets: Vec<_> = kept.iter().map(|m| (m.queue, m.offset)).collect();
+        offsets.sort();
+        offsets.dedup();
+        assert_eq!(offsets.len(), kept.len(), "an offset was given twice");
+    }
+}
+
+#[test]
+fn a_damaged_last_record_tells_its_queue_offset() {
+    let home = tempfile::tempdir().unwrap();
+    let kept = filled(home.path(), MESSAGES, Left::Killed);
+    last_offsets_are_not_given_again(home.path(), &kept, 90);
+}
+
+#[test]
+fn committed_offsets_tell_what_a_damaged_last_record_does_not() {
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::builder(home.path()).options(options()).open().unwrap();
+    let mut kept = Vec::new();
+    put(&store, &mut kept, MESSAGES);
+    for id in 0..3 {
+        let (_, end) = store.queue_range(&queue(id)).unwrap();
+        store.consumers().commit(&Group::new("readers").unwrap(), &queue(id), end).unwrap();
+    }
+    store.step(Step::SaveOffsets).unwrap();
+    store.abandon();
+    // The magic: nothing of the record is believed.
+    last_offsets_are_not_given_again(home.path(), &kept, 5);
+}
+
+#[test]
+fn queue_files_tell_what_a_damaged_last_record_does_not() {
+    let (home, closed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let kept = filled(home.path(), MESSAGES, Left::Killed);
+    // As if the entries had been written out before the kill: a twin's, which closed.
+    filled(closed.path(), MESSAGES, Left::Closed);
+    copy(&closed.path().join("consumequeue"), &home.path().join("consumequeue"));
+    last_offsets_are_not_given_again(home.path(), &kept, 5);
+}
+
+#[test]
+fn a_damaged_queue_offset_does_not_make_a_queue_jump() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path();
+    let kept = filled(dir, MESSAGES, Left::Killed);
+    let last = kept.last().unwrap();
+    flip(dir, last.at.get() + 25, 3);
+    let store = open(dir, OnDamage::Serve).unwrap();
+    let (_, end) = store.queue_range(&queue(last.queue)).unwrap();
+    assert!(end <= last.offset.next() + 8, "{end}");
+}
+
+#[test]
+fn a_read_only_open_says_what_would_be_cut_and_cuts_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path();
+    let kept = filled(dir, MESSAGES, Left::Killed);
+    let last = kept.last().unwrap();
+    let (path, position) = segment_of(dir, last.at.get() + u64::from(last.size));
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(b"torn", position).unwrap();
+    let before = listing(dir);
+    let store = Store::builder(dir).options(options()).open_read_only().unwrap();
+    let said = store.recovery().to_string();
+    assert!(said.contains("would be cut"), "{said}");
+    let done = |store: &Store| {
+        let mut findings = store.recovery().findings.iter();
+        findings.find_map(|f| if let Finding::Cut { done, .. } = f { Some(*done) } else { None })
+    };
+    assert_eq!(done(&store), Some(false));
+    assert_eq!(listing(dir), before);
+    drop(store);
+    let store = open(dir, OnDamage::Refuse).unwrap();
+    let said = store.recovery().to_string();
+    assert!(said.contains("cut 4 bytes") && said.contains("quarantine/"), "{said}");
+    assert_eq!(done(&store), Some(true));
 }
