@@ -66,7 +66,11 @@ struct Derived {
     unknown: bool,
     /// Queue ends that the next offsets must not fall below.
     floors: Vec<(QueueKey, QueueOffset)>,
-    /// The same, after damage, from what may itself be wrong: believed as far as it is plausible.
+    /// Up to here in the log they count everything.
+    floors_at: PhysicalOffset,
+    /// How many records damage behind that may have destroyed.
+    lost_most: u64,
+    /// The same as `floors`, after damage, from what may itself be wrong: believed as far as it is plausible.
     hints: Vec<(QueueKey, QueueOffset)>,
     rebuilt: Option<String>,
     notes: Vec<String>,
@@ -182,6 +186,8 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
         on_disk: found.queues,
         unknown: false,
         floors: Vec::new(),
+        floors_at: PhysicalOffset::ZERO,
+        lost_most: 0,
         hints: Vec::new(),
         rebuilt: None,
         notes: found.problems,
@@ -194,6 +200,7 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
         Some(wanted) => snapshot::read(&**disk, &wanted)?.map(|states| (wanted.at, states)),
         None => None,
     };
+    derived.floors_at = states.as_ref().map_or(PhysicalOffset::ZERO, |(at, _)| *at);
     match states {
         Some((_, states)) if request.rebuild => {
             derived.floors = states.into_iter().map(|state| (state.key, state.end)).collect();
@@ -228,7 +235,7 @@ fn from_snapshot(derived: &mut Derived, at: PhysicalOffset, states: Vec<QueueSta
 
 /// Without our own notes the queues are derived anew from the whole log. What their files say of it
 /// counts only for offsets of which the log holds nothing any more. With notes it counts only where
-/// the log is damaged: a queue's last record may be, and its offset must not be given again.
+/// the log is damaged behind them: a queue's last record may be, and its offset must not be given again.
 fn ends_on_disk(
     derived: &mut Derived,
     disk: &dyn Disk,
@@ -240,7 +247,10 @@ fn ends_on_disk(
         let end = find_end(disk, queue, log.end)?;
         derived.floors.push((queue.key.clone(), end));
     }
-    if log.damage.is_empty() {
+    let uncounted = log.damage.iter().filter(|range| range.end > derived.floors_at);
+    let uncounted: Vec<_> = uncounted.copied().collect();
+    derived.lost_most = recovery::floors::lost_most(&uncounted);
+    if uncounted.is_empty() {
         return Ok(());
     }
     for queue in on_disk.iter().filter(|_| !derived.unknown) {
@@ -249,7 +259,7 @@ fn ends_on_disk(
             derived.hints.push((queue.key.clone(), end));
         }
     }
-    let told = recovery::floors::told_by_damaged(disk, &inspected.files, &log.damage);
+    let told = recovery::floors::told_by_damaged(disk, &inspected.files, &uncounted);
     derived.hints.extend(told);
     Ok(())
 }
@@ -335,7 +345,6 @@ fn assemble(
     }
     report.dispatched_from = derived.from.min(log.end);
     report.log_end = log.end;
-    let lost_most = recovery::floors::lost_most(&log.damage);
     let marks = Marks::new(log.end.get(), log.durable.get(), append_path, options.flush);
     let marks = Arc::new(marks);
     let state =
@@ -343,7 +352,7 @@ fn assemble(
     let commit_log = CommitLog::new(disk.clone(), clock.clone(), config, marks.clone(), state);
     let consumers = ConsumerOffsets::load(&*disk)?;
     let mut hints = derived.hints;
-    if lost_most > 0 {
+    if derived.lost_most > 0 {
         hints.extend(consumers.all());
     }
     let mut engine = Engine {
@@ -364,7 +373,7 @@ fn assemble(
     let total = log.end.get();
     let told = |at| progress("rebuilding queues and index", at, total);
     bring_up(&mut engine, inspected.clean, &told)?;
-    let lost = raise_ends(&engine, &derived.floors, &hints, lost_most);
+    let lost = raise_ends(&engine, &derived.floors, &hints, derived.lost_most);
     settle_queues(&mut engine, lost, inspected.clean, access)?;
     if let Some(lock) = lock {
         take_over(&mut engine, &inspected, lock)?;
