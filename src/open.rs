@@ -70,7 +70,8 @@ struct Derived {
     floors_at: PhysicalOffset,
     /// How many records damage behind that may have destroyed.
     lost_most: u64,
-    /// The same as `floors`, after damage, from what may itself be wrong: believed as far as it is plausible.
+    /// The same as `floors`, after damage, from what may itself be wrong: believed as far as it is
+    /// plausible.
     hints: Vec<(QueueKey, QueueOffset)>,
     rebuilt: Option<String>,
     notes: Vec<String>,
@@ -235,7 +236,8 @@ fn from_snapshot(derived: &mut Derived, at: PhysicalOffset, states: Vec<QueueSta
 
 /// Without our own notes the queues are derived anew from the whole log. What their files say of it
 /// counts only for offsets of which the log holds nothing any more. With notes it counts only where
-/// the log is damaged behind them: a queue's last record may be, and its offset must not be given again.
+/// the log is damaged behind them: a queue's last record may be, and its offset must not be given
+/// again.
 fn ends_on_disk(
     derived: &mut Derived,
     disk: &dyn Disk,
