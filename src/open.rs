@@ -29,7 +29,7 @@ use crate::{
     offset::{PhysicalOffset, QueueOffset},
     options::{FlushMode, KeyIndexing, Options, RecordChecksum},
     queue::{QueueConfig, QueueOnDisk, QueueTable, find_end, infer_file_bytes, scan_directory},
-    recovery::{self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog, report::Finding},
+    recovery::{self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog, parallel, report::Finding},
     rest::Rest,
     ticket::TicketContext,
     verify,
@@ -104,7 +104,17 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
     }
     ends_on_disk(&mut derived, &**disk, &inspected, &log)?;
     restore_index(&mut derived, &inspected, log.start, request.rebuild)?;
-    assemble(request, inspected, log, derived, lock)
+    let unsynced = log.durable..log.end;
+    if unsynced.is_empty() {
+        return assemble(request, inspected, log, derived, lock);
+    }
+    let (disk, files) = (disk.clone(), inspected.files.clone());
+    let dirty = || recovery::kept::dirty_unsynced(&*disk, &files, unsynced);
+    let (dirty, engine) =
+        parallel::both(&*disk, dirty, || assemble(request, inspected, log, derived, lock));
+    // Before any of it is served: what counts as clean may vanish at any time.
+    dirty?;
+    engine
 }
 
 /// Takes RocketMQ's own lock before anything is looked at.

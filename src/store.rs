@@ -169,7 +169,8 @@ impl Store {
     }
 
     /// The messages of `topic` with `key` (one of its keys, or its unique key) that were stored
-    /// from `begin` to `end`, newest first, at most `max`.
+    /// from `begin` to `end`, newest first, at most `max`. A message is found by its keys a little
+    /// later than in its queue, at the latest when [`Progress::dispatched`] has passed it.
     ///
     /// # Errors
     ///

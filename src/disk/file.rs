@@ -4,9 +4,11 @@ use std::{
     fmt,
     fs::{self, File, OpenOptions},
     io,
+    ops::Range,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
     time::UNIX_EPOCH,
 };
 
@@ -27,6 +29,8 @@ const ZEROS_BYTES: usize = 1 << 20;
 
 /// Most bytes that are read and written back at once.
 const COPY_BYTES: u64 = 1 << 20;
+/// More threads than this read no faster than a disk delivers.
+const READERS_MOST: usize = 8;
 
 /// What a block can be assumed to be aligned to when looking for holes.
 const BLOCK_BYTES: usize = 4096;
@@ -298,6 +302,10 @@ impl Disk for FileDisk {
             FileSystem::Other => AppendPath::Write,
         }
     }
+
+    fn readers(&self) -> usize {
+        thread::available_parallelism().map_or(1, |n| n.get().min(READERS_MOST))
+    }
 }
 
 /// The lock lasts as long as the open file.
@@ -375,14 +383,21 @@ impl DiskFile for OpenFile {
         FileExt::read_exact_at(&self.file, buf, offset)
     }
 
-    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
-        match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(offset)) {
-            Ok(at) => Ok(Some(at)),
-            Err(Errno::NXIO) => Ok(None),
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        use rustix::fs::{SeekFrom, seek};
+        let start = match seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => return Ok(None),
             // No holes are known here: everything may be data.
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok((offset < self.len()?).then_some(offset)),
-            Err(e) => Err(e.into()),
-        }
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => {
+                let len = self.len()?;
+                return Ok((offset < len).then_some(offset..len));
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let end = seek(&self.file, SeekFrom::Hole(start))?;
+        // Somebody punched a hole in between.
+        Ok(Some(start..end.max(start + 1)))
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -8,7 +8,7 @@
 //! was created, renamed or removed after [`Disk::sync_dir`] of its directory; both after
 //! [`Disk::sync_all`].
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, ops::Range, sync::Arc};
 
 use crate::{error::Result, offset::StoreTime};
 
@@ -180,6 +180,10 @@ pub trait Disk: fmt::Debug + Send + Sync {
 
     /// How the log may be written here.
     fn append_path(&self) -> AppendPath;
+
+    /// How many threads may well use it at once; at least 1. With 1 all calls are made in one order,
+    /// the same each time.
+    fn readers(&self) -> usize;
 }
 
 /// Holds the directory's lock until dropped.
@@ -195,9 +199,10 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Fills `buf` from `offset` on. `UnexpectedEof` if the file ends before.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// The first position from `offset` on that may hold a byte that is not zero; `None` if there
-    /// is none. A file without holes says `offset` itself.
-    fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
+    /// The first stretch from `offset` on that may hold bytes that are not zero, never empty; `None`
+    /// if there is none. A file without holes says all from `offset` to its end. Reading beside a
+    /// stretch may make it longer, because the system reads ahead and keeps the zeros.
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>>;
 
     /// Writes all of `bytes` at `offset`. A missing block is `StorageFull`, never a fault. Not
     /// durable until the next [`sync_data`](Self::sync_data).

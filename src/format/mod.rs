@@ -17,5 +17,5 @@ pub mod properties;
 pub mod record;
 pub mod resync;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod view;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     error::{Error, ErrorKind, Result},
+    format::layout::HEADER_V4,
     offset::PhysicalOffset,
 };
 
@@ -28,12 +29,14 @@ impl LogSlice {
     #[inline]
     pub(crate) fn prefetch_border(&self, at: usize) {
         let at = self.at + at as u64;
-        for line in [at.saturating_sub(128), at.saturating_sub(64), at, at + 64] {
+        for line in [at.saturating_sub(128), at.saturating_sub(64), at, at + 64, at + HEADER_LAST] {
             self.segment.memory.prefetch(line);
         }
     }
 }
 
+/// The last byte that a parser needs of most records' headers, behind which the body begins.
+const HEADER_LAST: u64 = HEADER_V4 as u64 - 1;
 /// How much of a record is fetched ahead.
 const PREFETCH_BYTES: u64 = 2048;
 

@@ -1,6 +1,6 @@
 //! What is kept above the durable end: synced and said to be durable, now or by the flusher.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use crate::{
     checkpoint::frames::{Frame, FrameWriter},
@@ -11,7 +11,7 @@ use crate::{
     options::{FlushMode, Options, RecordChecksum},
 };
 
-use super::{Inspected, RecoveredLog, scan::Extent, table::Provenance};
+use super::{Inspected, RecoveredLog, files::LogFiles, scan::Extent, table::Provenance};
 
 /// When the bytes above the durable end are synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,17 @@ pub(crate) fn syncing(inspected: &Inspected, log: &RecoveredLog, options: &Optio
         FlushMode::Async if ours && told_alike => Syncing::ByFlusher,
         FlushMode::Async | FlushMode::Sync => Syncing::AtOpen,
     }
+}
+
+/// [`dirty`] for what is left to the flusher.
+pub(crate) fn dirty_unsynced(
+    disk: &dyn Disk,
+    files: &LogFiles,
+    unsynced: Range<PhysicalOffset>,
+) -> Result<()> {
+    let Some(segment_bytes) = files.segment_bytes else { return Ok(()) };
+    let extent = Extent { disk, bases: &files.bases, segment_bytes };
+    dirty(&extent, unsynced.start, unsynced.end, Syncing::ByFlusher)
 }
 
 /// Makes sure that the next sync writes `[start, end)`, and that the kernel keeps it until then.

@@ -17,6 +17,7 @@ pub(crate) mod cut;
 pub(crate) mod files;
 pub(crate) mod floors;
 pub(crate) mod kept;
+pub(crate) mod parallel;
 pub(crate) mod report;
 pub(crate) mod scan;
 pub(crate) mod table;
@@ -218,7 +219,7 @@ pub(crate) fn examine(
         _ => ChecksumRule::WhenPresent,
     };
     let clean_end = inspected.clean.then_some(inspected.durable_end);
-    let scan = scan::scan(&extent, from, clean_end, &rule, progress)?;
+    let scan = parallel::scan(&extent, from, clean_end, &rule, progress)?;
     report.checked_from = from;
     report.records_checked = scan.stretches.iter().map(|s| s.records).sum();
     let missing = missing_below(&extent, from);
@@ -415,7 +416,8 @@ fn frames_from(
 
 /// Brings the files into the state that was decided on: cuts, and unless that is the flusher's,
 /// syncs what is kept and writes the frame that says so. Safe to repeat after a crash anywhere in
-/// it. Returns up to where the log is durable.
+/// it. Returns up to where the log is durable. What is kept behind that has to be made
+/// [dirty](kept::dirty) before any of it is served.
 pub(crate) fn apply(
     disk: &Arc<dyn Disk>,
     inspected: &Inspected,
@@ -453,14 +455,11 @@ pub(crate) fn apply(
             PhysicalOffset::new(log.end.get().saturating_sub(LOOK_BACK)).max(log.start)
         }
     };
-    if from < log.end {
-        // Before any of it is served: what counts as clean may vanish at any time.
-        kept::dirty(&extent, from, log.end, syncing)?;
-    }
     if syncing == Syncing::ByFlusher {
         return Ok(from);
     }
     if from < log.end {
+        kept::dirty(&extent, from, log.end, syncing)?;
         // Walking may begin where a frame does, so a frame begins where a record does: of another
         // program's log only the segment's base is known to be such a place.
         let begin = match inspected.provenance {

@@ -338,7 +338,7 @@ impl<'a> QueueCheck<'a> {
         let (path, offset) = place_of(key, position, self.file_bytes);
         let Some(file) = self.file(&path)? else { return Ok(None) };
         let data = file.next_data(offset).map_err(failed("look for data in", &path))?;
-        Ok(data.map(|data| position + data.saturating_sub(offset) / ENTRY))
+        Ok(data.map(|data| position + data.start.saturating_sub(offset) / ENTRY))
     }
 
     fn slot(&mut self, key: &QueueKey, position: u64) -> Result<Slot> {

@@ -6,6 +6,7 @@ use std::{
     hash::{DefaultHasher, Hasher},
     os::unix::fs::FileTypeExt,
     path::Path,
+    thread,
     time::Duration,
 };
 
@@ -67,6 +68,10 @@ pub(crate) fn put(store: &Store, kept: &mut Vec<Kept>, count: usize) {
     }
     for message in kept.iter().rev().take(QUEUES as usize) {
         assert!(store.wait_for(&queue(message.queue), message.offset, LONG).unwrap());
+    }
+    // A message's keys are put into the index a little after its queue shows it.
+    while store.progress().dispatched < store.progress().written {
+        thread::yield_now();
     }
 }
 

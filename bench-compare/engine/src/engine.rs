@@ -100,6 +100,16 @@ impl Engine {
         progress.written.saturating_since(progress.dispatched)
     }
 
+    /// From where on opening checked the log.
+    pub(crate) fn checked_from(&self) -> u64 {
+        self.0.recovery().checked_from.get()
+    }
+
+    /// Bytes that opening found not known to be durable, and left to the flusher.
+    pub(crate) fn to_sync(&self) -> u64 {
+        self.0.recovery().to_sync
+    }
+
     /// The end of the log, in bytes.
     pub(crate) fn written(&self) -> u64 {
         self.0.progress().written.get()

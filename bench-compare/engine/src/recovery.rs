@@ -43,11 +43,13 @@ pub(crate) fn open(args: &Args) -> Result<(), Failure> {
     }
     println!(
         "{{\"peer\":\"{}\",\"case\":\"{}\",\"queues\":{},\"log_gb\":{:.3},\"msgs\":{messages},\
-         \"open_ms\":{open_ms:.1}}}",
+         \"checked_gb\":{:.3},\"to_sync_gb\":{:.3},\"open_ms\":{open_ms:.1}}}",
         args.text("name", "steadfast"),
         args.text("case", "open"),
         queues.len(),
         engine.written() as f64 / 1e9,
+        engine.written().saturating_sub(engine.checked_from()) as f64 / 1e9,
+        engine.to_sync() as f64 / 1e9,
     );
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The simulated disk's side of the seam.
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, ops::Range, sync::Arc};
 
 use parking_lot::Mutex;
 
@@ -291,6 +291,11 @@ impl Disk for SimDisk {
     fn append_path(&self) -> AppendPath {
         self.state.lock().append_path
     }
+
+    fn readers(&self) -> usize {
+        // A schedule must replay.
+        1
+    }
 }
 
 struct SimLock {
@@ -372,9 +377,10 @@ impl DiskFile for SimFile {
         })
     }
 
-    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         self.call(CallKind::Len, offset, 0, |state, _| {
-            Ok((offset < self.inode(state).len()).then_some(offset))
+            let len = self.inode(state).len();
+            Ok((offset < len).then_some(offset..len))
         })
     }
 
