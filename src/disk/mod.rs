@@ -181,8 +181,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// How the log may be written here.
     fn append_path(&self) -> AppendPath;
 
-    /// How many threads may well use it at once; at least 1. With 1 all calls are made in one order,
-    /// the same each time.
+    /// How many threads may well use it at once, at least 1. With 1 all calls are made in one
+    /// order, the same each time.
     fn readers(&self) -> usize;
 }
 
@@ -199,9 +199,9 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Fills `buf` from `offset` on. `UnexpectedEof` if the file ends before.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// The first stretch from `offset` on that may hold bytes that are not zero, never empty; `None`
-    /// if there is none. A file without holes says all from `offset` to its end. Reading beside a
-    /// stretch may make it longer, because the system reads ahead and keeps the zeros.
+    /// The first stretch from `offset` on that may hold bytes that are not zero, never empty;
+    /// `None` if there is none. A file without holes says all from `offset` to its end. Reading
+    /// beside a stretch may make it longer, because the system reads ahead and keeps the zeros.
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>>;
 
     /// Writes all of `bytes` at `offset`. A missing block is `StorageFull`, never a fault. Not

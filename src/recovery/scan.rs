@@ -89,8 +89,8 @@ struct Reader {
     window: Vec<u8>,
     at: u64,
     /// What may hold bytes that are not zero, ascending, as it was before anything was read. Later
-    /// the system counts as data what it read ahead of us into blocks that were never written; going
-    /// after that would read all of them.
+    /// the system counts as data what it read ahead of us from blocks that were never written;
+    /// going after that would read all of them.
     data: Vec<Range<u64>>,
 }
 
