@@ -29,7 +29,9 @@ impl LogSlice {
     #[inline]
     pub(crate) fn prefetch_border(&self, at: usize) {
         let at = self.at + at as u64;
-        for line in [at.saturating_sub(128), at.saturating_sub(64), at, at + 64, at + HEADER_LAST] {
+        for line in
+            [at.saturating_sub(2 * LINE), at.saturating_sub(LINE), at, at + LINE, at + HEADER_LAST]
+        {
             self.segment.memory.prefetch(line);
         }
     }
@@ -37,6 +39,8 @@ impl LogSlice {
 
 /// The last byte that a parser needs of most records' headers, behind which the body begins.
 const HEADER_LAST: u64 = HEADER_V4 as u64 - 1;
+/// A line of the processor's cache.
+const LINE: u64 = 64;
 /// How much of a record is fetched ahead.
 const PREFETCH_BYTES: u64 = 2048;
 
@@ -111,8 +115,8 @@ impl Window {
             let position = at.saturating_since(segment.base);
             // Behind that much the processor has seen the pattern.
             let len = u64::from(len).min(PREFETCH_BYTES);
-            for line in (0..len).step_by(64) {
-                segment.memory.prefetch(position + line);
+            for line in (position / LINE * LINE..position + len).step_by(LINE as usize) {
+                segment.memory.prefetch(line);
             }
         }
     }
