@@ -15,8 +15,10 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-const FILE: &str = "config/consumerOffset.json";
-const BACKUP: &str = "config/consumerOffset.json.bak";
+/// The file.
+pub(crate) const FILE: &str = "config/consumerOffset.json";
+/// What the file held before the last save.
+pub(crate) const BACKUP: &str = "config/consumerOffset.json.bak";
 const TEMP: &str = "steadfast/offsets.tmp";
 /// Between topic and group in the file.
 const SEPARATOR: char = '@';
@@ -276,9 +278,14 @@ impl ConsumerOffsets {
     }
 }
 
+/// The topic and the group of an entry's name in the file.
+pub(crate) fn split(key: &str) -> Option<(&str, &str)> {
+    key.rsplit_once(SEPARATOR)
+}
+
 /// An entry of the file as we name things, `None` if we cannot.
 fn known(key: &str, queue_id: i32, offset: i64) -> Option<(Group, QueueKey, QueueOffset)> {
-    let (topic, group) = key.rsplit_once(SEPARATOR)?;
+    let (topic, group) = split(key)?;
     let queue = QueueKey::new(topic, queue_id).ok()?;
     let offset = u64::try_from(offset).ok()?;
     Some((Group::new(group).ok()?, queue, QueueOffset::new(offset)))

@@ -8,8 +8,8 @@ use crate::{
     error::{ErrorKind, Result},
     format::{
         entry::{DelayLevels, Found, QueueEntry},
-        frame::ChecksumRule,
-        layout::{MAGIC_BLANK, TransactionState},
+        frame::{ChecksumRule, is_blank},
+        layout::TransactionState,
         resync::find_next_record,
         view::RecordView,
     },
@@ -140,7 +140,7 @@ impl Dispatcher {
         while at < bytes.len() && records < most {
             let offset = from + at as u64;
             let rest = &bytes[at..];
-            if rest.get(4..8).is_some_and(|magic| magic == MAGIC_BLANK.to_be_bytes()) {
+            if is_blank(rest) {
                 at = bytes.len();
                 records += 1;
                 break;

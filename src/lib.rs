@@ -41,9 +41,9 @@
 //!
 //! ## Threads
 //!
-//! A store that is open for writing has five threads: one flushes, one fills queues and index, one
-//! makes room ahead, one keeps house, one watches deadlines. Everything else runs on the callers'
-//! threads. A read-only store has none.
+//! A store that is open for writing has six threads: one flushes, one fills queues and index, one
+//! makes room ahead, one makes the next segment, one keeps house, one watches deadlines. Everything
+//! else runs on the callers' threads. A read-only store has none.
 //!
 //! ## Features
 //!

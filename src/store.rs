@@ -236,7 +236,7 @@ impl Store {
         let queue = self.engine.queues.get_or_create(queue.topic(), queue.queue_id())?;
         let clock = &*self.engine.clock;
         let deadline = clock.elapsed().saturating_add(timeout);
-        match queue.end_mark().wait(offset.get() + 1, clock, deadline) {
+        match queue.end_mark().wait(end_with(offset), clock, deadline) {
             Outcome::Reached => Ok(true),
             Outcome::TimedOut => Ok(false),
             Outcome::Closed(error) => Err(error),
@@ -381,6 +381,11 @@ impl Drop for Store {
     }
 }
 
+/// Where a queue ends at least that holds a message at `offset`, which may be any number.
+fn end_with(offset: QueueOffset) -> u64 {
+    offset.get().saturating_add(1)
+}
+
 /// Waits for a message to arrive in a queue. Made by [`Store::arrival`].
 #[derive(Debug)]
 #[must_use = "a future does nothing unless polled"]
@@ -397,7 +402,7 @@ impl Future for Arrival {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let end = this.queue.end_mark();
-        match end.poll(this.offset.get() + 1, cx.waker(), Duration::MAX, &mut this.place) {
+        match end.poll(end_with(this.offset), cx.waker(), Duration::MAX, &mut this.place) {
             None => Poll::Pending,
             Some(Outcome::Closed(error)) => Poll::Ready(Err(error)),
             Some(Outcome::Reached | Outcome::TimedOut) => Poll::Ready(Ok(())),
@@ -407,6 +412,6 @@ impl Future for Arrival {
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        self.queue.end_mark().leave(self.offset.get() + 1, &mut self.place);
+        self.queue.end_mark().leave(end_with(self.offset), &mut self.place);
     }
 }

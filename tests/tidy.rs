@@ -32,7 +32,7 @@ impl Source {
     /// Whether all of it is tests or help for tests.
     fn is_test(&self) -> bool {
         let name = self.path.rsplit('/').next().unwrap();
-        self.path.starts_with("tests/") || name.ends_with("tests.rs") || name == "testing.rs"
+        self.path.contains("tests/") || name.ends_with("tests.rs") || name == "testing.rs"
     }
 
     /// The engine's module it belongs to: `src/log/append.rs` is in `log`.

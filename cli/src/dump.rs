@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use serde::Serialize;
@@ -14,8 +14,7 @@ use steadfast::{
 use crate::{
     exit::{Failure, Outcome},
     json::{RecordLine, java_order, sha},
-    opening,
-    options::OptionArgs,
+    opening::{self, StoreArgs},
     output::{self, Output},
 };
 
@@ -27,10 +26,8 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The store's directory.
-    dir: PathBuf,
     #[command(flatten)]
-    options: OptionArgs,
+    store: StoreArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -107,16 +104,16 @@ enum Line<'a> {
 type Keys = BTreeMap<String, BTreeSet<String>>;
 
 pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
-    let options = opening::options(&args.options);
-    let store = opening::open_read_only(&args.dir, options.clone())?;
+    let options = args.store.options();
+    let store = opening::open_read_only(&args.store.dir, options.clone())?;
     let mut out = output::stdout();
-    output::line(&mut out, &store_line(&args.dir, &store, &options))?;
+    output::line(&mut out, &store_line(&args.store.dir, &store, &options))?;
     let mut keys = Keys::new();
-    let mut damaged = dump_log(&args.dir, &store, &mut out, &mut keys)?;
+    let mut damaged = dump_log(&args.store.dir, &store, &mut out, &mut keys)?;
     let mut queues = store.queues();
     queues.sort_by(|a, b| java_order(a.topic(), b.topic()).then(a.queue_id().cmp(&b.queue_id())));
     for queue in &queues {
-        damaged |= dump_queue(&args.dir, &store, queue, &mut out)?;
+        damaged |= dump_queue(&args.store.dir, &store, queue, &mut out)?;
     }
     dump_keys(&store, keys, &mut out)?;
     std::io::Write::flush(&mut out)?;

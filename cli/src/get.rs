@@ -4,7 +4,6 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
     io::Write,
-    path::PathBuf,
     thread,
     time::Duration,
 };
@@ -17,8 +16,7 @@ use steadfast::{
 use crate::{
     exit::{Failure, Outcome},
     json::RecordLine,
-    opening,
-    options::OptionArgs,
+    opening::{self, StoreArgs},
     output::{self, Output},
     time::parse_time,
 };
@@ -30,8 +28,6 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The store's directory.
-    dir: PathBuf,
     /// The topic.
     #[arg(long, value_name = "TOPIC")]
     topic: String,
@@ -55,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    options: OptionArgs,
+    store: StoreArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -73,10 +69,10 @@ const BATCH_BYTES: u64 = 4 << 20;
 const POLL: Duration = Duration::from_millis(20);
 
 pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
-    let mut options = opening::options(&args.options);
+    let mut options = args.store.options();
     // Nothing is looked up by key.
     options.key_index = KeyIndexing::Off;
-    let store = opening::open_read_only(&args.dir, options)?;
+    let store = opening::open_read_only(&args.store.dir, options)?;
     let mut reader = Reader { args, store, cursors: Vec::new(), printed: 0, damaged: false };
     let mut out = output::stdout();
     reader.take_in_queues()?;
@@ -151,7 +147,7 @@ impl Reader<'_> {
         let queue = self.args.queue.map_or(String::new(), |id| format!("/{id}"));
         Failure::Refused(format!(
             "{}: there is no queue {}{queue}; there are: {}",
-            self.args.dir.display(),
+            self.args.store.dir.display(),
             self.args.topic,
             topics.join(" ")
         ))
@@ -194,7 +190,7 @@ impl Reader<'_> {
                     self.damaged = true;
                     eprintln!(
                         "steadfast: {}: message {} of queue {} is passed over: {error}",
-                        self.args.dir.display(),
+                        self.args.store.dir.display(),
                         cursor.next,
                         cursor.queue
                     );

@@ -2,7 +2,7 @@
 
 use std::{
     io::IsTerminal,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Mutex,
     time::{Duration, Instant},
 };
@@ -11,6 +11,35 @@ use indicatif::{ProgressBar, ProgressStyle};
 use steadfast::{OnDamage, Options, Store, StoreBuilder};
 
 use crate::{exit::Failure, options::OptionArgs};
+
+/// The store that a command works on.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StoreArgs {
+    /// The store's directory.
+    pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    options: OptionArgs,
+}
+
+impl StoreArgs {
+    /// The options the command opens it with.
+    pub(crate) fn options(&self) -> Options {
+        options(&self.options)
+    }
+
+    /// Lets `work` look at the whole store and show how far it is.
+    pub(crate) fn work<T>(
+        &self,
+        work: impl FnOnce(Progress) -> steadfast::Result<T>,
+    ) -> Result<T, Failure> {
+        with_progress(&self.dir, work)
+    }
+
+    /// `failure` with the store's directory.
+    pub(crate) fn named(&self, failure: Failure) -> Failure {
+        named(&self.dir, failure)
+    }
+}
 
 /// The options a command opens with: what was given, and damage does not keep the rest away.
 pub(crate) fn options(args: &OptionArgs) -> Options {
@@ -36,14 +65,12 @@ fn finish(
     how: &str,
     open: impl FnOnce(StoreBuilder) -> steadfast::Result<Store>,
 ) -> Result<Store, Failure> {
-    let progress = Progress::new();
-    let shown = progress.clone();
-    let builder = Store::builder(dir)
-        .options(options)
-        .on_progress(move |what, at, total| shown.show(what, at, total));
-    let opened = open(builder);
-    progress.clear();
-    let store = opened.map_err(|error| named(dir, Failure::opening(&error)))?;
+    let store = with_progress(dir, |progress| {
+        let builder = Store::builder(dir)
+            .options(options)
+            .on_progress(move |what, at, total| progress.show(what, at, total));
+        open(builder)
+    })?;
     let report = store.recovery();
     if !report.findings.is_empty() {
         eprintln!("steadfast: {}{how}: {report}", dir.display());
@@ -51,8 +78,19 @@ fn finish(
     Ok(store)
 }
 
+/// Does something that may take long before the store in `dir` can be used.
+fn with_progress<T>(
+    dir: &Path,
+    work: impl FnOnce(Progress) -> steadfast::Result<T>,
+) -> Result<T, Failure> {
+    let progress = Progress::new();
+    let done = work(progress.clone());
+    progress.clear();
+    done.map_err(|error| named(dir, Failure::opening(&error)))
+}
+
 /// The failure with the directory it happened in.
-pub(crate) fn named(dir: &Path, failure: Failure) -> Failure {
+fn named(dir: &Path, failure: Failure) -> Failure {
     let name = |text| format!("{}: {text}", dir.display());
     match failure {
         Failure::OutputClosed => Failure::OutputClosed,

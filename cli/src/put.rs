@@ -3,7 +3,6 @@
 use std::{
     io::{self, BufRead, Write},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    path::PathBuf,
     sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
     thread,
 };
@@ -15,8 +14,7 @@ use steadfast::{
 
 use crate::{
     exit::{Failure, Outcome, sentence},
-    opening,
-    options::OptionArgs,
+    opening::{self, StoreArgs},
     output::{self, Output},
 };
 
@@ -28,8 +26,6 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The store's directory.
-    dir: PathBuf,
     /// The topic.
     #[arg(long, value_name = "TOPIC")]
     topic: String,
@@ -51,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch: u32,
     #[command(flatten)]
-    options: OptionArgs,
+    store: StoreArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -92,14 +88,14 @@ enum Sent {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
     let queue = QueueKey::new(&args.topic, args.queue).map_err(|e| Failure::opening(&e))?;
-    let mut options = opening::options(&args.options);
+    let mut options = args.store.options();
     match args.flush.as_deref() {
         Some("sync") => options.flush = FlushMode::Sync,
         Some("async") => options.flush = FlushMode::Async,
         _ => {}
     }
     let longest = options.max_message_bytes as usize;
-    let store = opening::open(&args.dir, options)?;
+    let store = opening::open(&args.store.dir, options)?;
     let (sender, receiver) = sync_channel(WINDOW);
     let (appended, printed) = thread::scope(|scope| {
         let printer = scope.spawn(|| print(args.queue, receiver));
@@ -108,12 +104,12 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
         (appended, printer.join())
     });
     // What was acknowledged is safe whatever closing says, but it must be said.
-    let closed = store.close().map_err(|e| opening::named(&args.dir, e.into()));
+    let closed = store.close().map_err(|e| args.store.named(e.into()));
     let Ok(printed) = printed else {
         return Err(Failure::Refused("the printing thread died".into()));
     };
     let printed = printed?;
-    appended.map_err(|failure| opening::named(&args.dir, failure))?;
+    appended.map_err(|failure| args.store.named(failure))?;
     closed?;
     Ok(printed)
 }

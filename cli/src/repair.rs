@@ -1,13 +1,12 @@
 //! `steadfast repair`: makes anew what is derived, and gives up what is damaged if told so.
 
-use std::{io::Write, path::PathBuf};
+use std::io::Write;
 
 use steadfast::{Finding, Loss, Remedy, RepairMode};
 
 use crate::{
     exit::{Failure, Outcome},
-    opening::{Progress, named, options},
-    options::OptionArgs,
+    opening::StoreArgs,
     output,
 };
 
@@ -18,8 +17,6 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The store's directory.
-    dir: PathBuf,
     /// Only say what would be done.
     #[arg(long)]
     plan: bool,
@@ -28,7 +25,7 @@ pub(crate) struct Args {
     #[arg(long)]
     accept_loss: bool,
     #[command(flatten)]
-    options: OptionArgs,
+    store: StoreArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -47,12 +44,11 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
         (false, true) => RepairMode::AcceptLoss,
         (false, false) => RepairMode::Rebuild,
     };
-    let progress = Progress::new();
-    let shown = progress.clone();
-    let show = move |what: &str, at, total| shown.show(what, at, total);
-    let repaired = steadfast::repair(&args.dir, &options(&args.options), mode, show);
-    progress.clear();
-    let report = repaired.map_err(|e| named(&args.dir, Failure::opening(&e)))?;
+    let store = &args.store;
+    let report = store.work(|progress| {
+        let show = move |what: &str, at, total| progress.show(what, at, total);
+        steadfast::repair(&store.dir, &store.options(), mode, show)
+    })?;
     let mut out = output::stdout();
     for loss in &report.losses {
         writeln!(out, "{}", line(loss, args.accept_loss, args.plan))?;
@@ -77,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
         };
         eprintln!(
             "steadfast: {}: damage in the log: {} offset={}: {advice}",
-            args.dir.display(),
+            store.dir.display(),
             first.file,
             first.offset
         );

@@ -1,14 +1,13 @@
 //! `steadfast verify`: is everything as it was written?
 
-use std::{io::Write, path::PathBuf};
+use std::io::Write;
 
 use serde::Serialize;
-use steadfast::{Severity, VerifyFinding};
+use steadfast::{PhysicalOffset, Severity, VerifyFinding};
 
 use crate::{
     exit::{Failure, Outcome},
-    opening::{Progress, named, options},
-    options::OptionArgs,
+    opening::StoreArgs,
     output,
 };
 
@@ -20,13 +19,11 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The store's directory.
-    dir: PathBuf,
     /// One JSON object a line: kind, severity, file, offset, len, detail.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    options: OptionArgs,
+    store: StoreArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -63,15 +60,16 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
             printed = print(args, &mut out, finding);
         }
     };
-    let progress = Progress::new();
-    let mut show = |at: steadfast::PhysicalOffset, end: steadfast::PhysicalOffset| {
-        progress.show("checking", at.get(), end.get());
-    };
-    let verified = steadfast::verify(&args.dir, &options(&args.options), &mut tell, &mut show);
-    progress.clear();
+    let store = &args.store;
+    let verified = store.work(|progress| {
+        let mut show = |at: PhysicalOffset, end: PhysicalOffset| {
+            progress.show("checking", at.get(), end.get());
+        };
+        steadfast::verify(&store.dir, &store.options(), &mut tell, &mut show)
+    });
     printed?;
-    let summary = verified.map_err(|e| named(&args.dir, Failure::opening(&e)))?;
-    let dir = args.dir.display();
+    let summary = verified?;
+    let dir = store.dir.display();
     eprintln!(
         "steadfast: {dir}: {} records in {}..{}, {} entries of {} queues and {} of the index \
          compared{}: {} damages, {} inconsistencies, {} notes",

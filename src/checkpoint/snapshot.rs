@@ -41,7 +41,8 @@ pub(crate) struct QueueState {
     pub(crate) end: QueueOffset,
 }
 
-fn path(sequence: u64) -> FilePath {
+/// The file of snapshot number `sequence`.
+pub(crate) fn path(sequence: u64) -> FilePath {
     FilePath::new(&format!("{OWN_DIR}/{PREFIX}{sequence:020}"))
 }
 

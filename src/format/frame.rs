@@ -105,6 +105,12 @@ pub fn classify(
     }
 }
 
+/// Whether a blank record begins with `head`, whatever size it says.
+#[inline]
+pub(crate) fn is_blank(head: &[u8]) -> bool {
+    head.get(MAGIC..MAGIC + 4).is_some_and(|magic| magic == MAGIC_BLANK.to_be_bytes())
+}
+
 /// Whether a record belongs where it is: cheap, no checksum.
 #[inline]
 pub(crate) fn placed(

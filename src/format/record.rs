@@ -148,12 +148,6 @@ impl<'a> RecordPlan<'a> {
         self.message.queue
     }
 
-    /// The message the record is made of.
-    #[inline]
-    pub fn message(&self) -> &'a Message<'a> {
-        self.message
-    }
-
     /// Whether the record takes a queue offset and gets a queue entry. Prepared and rolled-back
     /// transactional messages don't.
     #[inline]
@@ -363,5 +357,4 @@ fn crc_tail(value: u32) -> [u8; CRC_TAIL] {
 }
 
 #[cfg(test)]
-#[path = "record_tests.rs"]
 mod tests;

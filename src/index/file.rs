@@ -12,11 +12,11 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    disk::{Disk, DiskFile, FilePath, failed},
+    disk::{Access, Disk, DiskFile, FilePath, failed},
     error::Result,
     format::index::{
         INDEX_ENTRY_BYTES, INDEX_HEADER_BYTES, INDEX_SLOT_BYTES, IndexEntry, IndexGeometry,
-        IndexHeader,
+        IndexHeader, decode_slot, encode_slot,
     },
     offset::{PhysicalOffset, StoreTime},
 };
@@ -65,10 +65,8 @@ impl IndexFile {
         path: FilePath,
         file: Arc<dyn DiskFile>,
         geometry: IndexGeometry,
-        mut header: IndexHeader,
+        header: IndexHeader,
     ) -> Self {
-        // A file that was never written to.
-        header.entry_count = header.entry_count.max(1);
         Self {
             path,
             file,
@@ -86,7 +84,7 @@ impl IndexFile {
         disk: &dyn Disk,
         path: FilePath,
         geometry: IndexGeometry,
-        access: crate::disk::Access,
+        access: Access,
     ) -> Result<Result<Self, String>> {
         let file = disk.open(&path, access).map_err(failed("open", &path))?;
         let len = file.len().map_err(failed("read the length of", &path))?;
@@ -125,7 +123,7 @@ impl IndexFile {
         let mut heads = BTreeMap::new();
         let mut entries = Vec::with_capacity(keys.len() * ENTRY as usize);
         for key in keys {
-            let slot = key.hash % self.geometry.slots;
+            let slot = self.geometry.slot_of(key.hash);
             let previous = match heads.entry(slot) {
                 btree_map::Entry::Occupied(mut head) => head.insert(header.entry_count),
                 btree_map::Entry::Vacant(head) => {
@@ -147,7 +145,7 @@ impl IndexFile {
         self.write(&entries, self.geometry.entry_at(first_number))?;
         self.limit.store(header.entry_count, Ordering::Release);
         for (slot, number) in heads {
-            self.write(&number.to_be_bytes(), self.geometry.slot_at(slot))?;
+            self.write(&encode_slot(number), self.geometry.slot_at(slot))?;
         }
         self.write(&header.encode(), 0)?;
         // Again: a sync may have begun before the writes.
@@ -181,7 +179,7 @@ impl IndexFile {
         mut visit: impl FnMut(u32, &IndexEntry) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
         let limit = self.limit.load(Ordering::Acquire);
-        let slot = hash % self.geometry.slots;
+        let slot = self.geometry.slot_of(hash);
         let mut number = match &self.slots {
             Some(slots) => slots[slot as usize],
             None => self.slot(slot)?,
@@ -209,7 +207,7 @@ impl IndexFile {
         mut self,
         count: u32,
         end: PhysicalOffset,
-        access: crate::disk::Access,
+        access: Access,
     ) -> Result<Option<Self>> {
         let mut header = self.header();
         if count < 2 || count > header.entry_count || header.begin_offset > end {
@@ -236,7 +234,7 @@ impl IndexFile {
         header.slot_count = slots.iter().filter(|&&number| number > 0).count() as u32;
         self.limit = AtomicU32::new(count);
         self.header = Mutex::new(header);
-        if access == crate::disk::Access::Write {
+        if access == Access::Write {
             if stale {
                 self.store_slots(&slots)?;
             }
@@ -251,7 +249,7 @@ impl IndexFile {
     fn load_slots(&self) -> Result<Vec<u32>> {
         let mut slots = Vec::with_capacity(self.geometry.slots as usize);
         self.read_table(self.geometry.slot_at(0), self.geometry.entry_at(0), |bytes| {
-            slots.extend(bytes.as_chunks().0.iter().map(|&b| u32::from_be_bytes(b)));
+            slots.extend(bytes.as_chunks().0.iter().map(|&b| decode_slot(b)));
         })?;
         Ok(slots)
     }
@@ -263,7 +261,7 @@ impl IndexFile {
         self.read_table(self.geometry.entry_at(1), self.geometry.entry_at(count), |bytes| {
             for bytes in bytes.as_chunks().0 {
                 let hash = IndexEntry::decode(bytes).hash;
-                slots[(hash % self.geometry.slots) as usize] = number;
+                slots[self.geometry.slot_of(hash) as usize] = number;
                 number += 1;
             }
         })?;
@@ -285,7 +283,7 @@ impl IndexFile {
 
     fn store_slots(&self, slots: &[u32]) -> Result<()> {
         for (n, slots) in slots.chunks((CHUNK / SLOT) as usize).enumerate() {
-            let bytes: Vec<_> = slots.iter().flat_map(|number| number.to_be_bytes()).collect();
+            let bytes: Vec<_> = slots.iter().flat_map(|&number| encode_slot(number)).collect();
             self.write(&bytes, HEADER + n as u64 * CHUNK)?;
         }
         Ok(())
@@ -302,7 +300,7 @@ impl IndexFile {
     fn slot(&self, slot: u32) -> Result<u32> {
         let mut bytes = [0; SLOT as usize];
         self.read(&mut bytes, self.geometry.slot_at(slot))?;
-        Ok(u32::from_be_bytes(bytes))
+        Ok(decode_slot(bytes))
     }
 
     fn entry(&self, number: u32) -> Result<IndexEntry> {

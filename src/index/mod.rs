@@ -30,11 +30,10 @@ mod restore;
 mod tests;
 
 use file::{HashedKey, IndexFile, may_be_within};
-pub(crate) use restore::Known;
 #[cfg(test)]
 pub(crate) use restore::Restored;
+pub(crate) use restore::{Known, list};
 
-/// The directory of all index files.
 const ROOT: &str = "index";
 
 /// A key of a record.
@@ -302,7 +301,8 @@ fn end_of(files: &[Arc<IndexFile>]) -> PhysicalOffset {
     last.map_or(PhysicalOffset::ZERO, |header| header.end_offset)
 }
 
-fn root() -> FilePath {
+/// The directory of all index files.
+pub(crate) fn root() -> FilePath {
     FilePath::new(ROOT)
 }
 

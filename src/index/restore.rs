@@ -7,7 +7,7 @@ use std::{
 
 use super::{IndexState, KeyIndex, end_of, file::IndexFile, name::is_index_name, root};
 use crate::{
-    disk::{Access, EntryKind, failed},
+    disk::{Access, Disk, EntryKind, failed},
     error::Result,
     offset::PhysicalOffset,
 };
@@ -45,7 +45,9 @@ impl KeyIndex {
     /// I/O errors.
     pub(crate) fn restore(&self, known: &Known) -> Result<Restored> {
         let mut restored = Restored::default();
-        let mut names = self.list(&mut restored.problems)?;
+        let mut names = list(&*self.disk, |name| {
+            restored.problems.push(format!("{}/{name} is no index file", root()));
+        })?;
         let mut files: Vec<Arc<IndexFile>> = Vec::new();
         // What is past the checkpoint goes without being looked at.
         let keep = match known {
@@ -88,25 +90,6 @@ impl KeyIndex {
         Ok(restored)
     }
 
-    /// The names of index files, sorted.
-    fn list(&self, problems: &mut Vec<String>) -> Result<Vec<String>> {
-        let entries = match self.disk.list(&root()) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(failed("list", &root())(e)),
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            if entry.kind == EntryKind::File && is_index_name(&entry.name) {
-                names.push(entry.name);
-            } else {
-                problems.push(format!("{}/{} is no index file", root(), entry.name));
-            }
-        }
-        names.sort_unstable();
-        Ok(names)
-    }
-
     /// Opens the file `name`, which follows one that ends at `after`. `Err` of the inner result
     /// says why it is not taken over.
     fn check(
@@ -133,4 +116,27 @@ impl KeyIndex {
             _ => Ok(Ok(file)),
         }
     }
+}
+
+/// The names of index files, sorted. `other` is told what else is there.
+///
+/// # Errors
+///
+/// I/O errors.
+pub(crate) fn list(disk: &dyn Disk, mut other: impl FnMut(&str)) -> Result<Vec<String>> {
+    let entries = match disk.list(&root()) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(failed("list", &root())(e)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        if entry.kind == EntryKind::File && is_index_name(&entry.name) {
+            names.push(entry.name);
+        } else {
+            other(&entry.name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
 }

@@ -35,19 +35,23 @@ fn key(n: u64) -> String {
 }
 
 fn put(index: &KeyIndex, from: u64, to: u64, batch: usize) {
-    let keys: Vec<_> = (from..to).map(|n| (n, key(n))).collect();
-    for keys in keys.chunks(batch) {
-        let keys: Vec<_> = keys
-            .iter()
-            .map(|(n, key)| IndexKey {
-                topic: "T",
-                key,
-                physical_offset: PhysicalOffset::new(n * 100),
-                store_time: time(*n),
-            })
-            .collect();
-        index.put_batch(&keys, NOW).unwrap();
+    for first in (from..to).step_by(batch) {
+        put_batch(index, first, to.min(first + batch as u64)).unwrap();
     }
+}
+
+fn put_batch(index: &KeyIndex, from: u64, to: u64) -> Result<()> {
+    let keys: Vec<_> = (from..to).map(|n| (n, key(n))).collect();
+    let keys: Vec<_> = keys
+        .iter()
+        .map(|(n, key)| IndexKey {
+            topic: "T",
+            key,
+            physical_offset: PhysicalOffset::new(n * 100),
+            store_time: time(*n),
+        })
+        .collect();
+    index.put_batch(&keys, NOW)
 }
 
 fn time(n: u64) -> StoreTime {
@@ -268,17 +272,7 @@ fn a_put_that_failed_can_be_repeated_and_a_sync_that_succeeds_kept_everything() 
         let mut synced = None;
         let mut end = 0;
         while end < 45 {
-            let keys: Vec<_> = (end..end + 5).map(|n| (n, key(n))).collect();
-            let keys: Vec<_> = keys
-                .iter()
-                .map(|(n, key)| IndexKey {
-                    topic: "T",
-                    key,
-                    physical_offset: PhysicalOffset::new(n * 100),
-                    store_time: time(*n),
-                })
-                .collect();
-            if index.put_batch(&keys, NOW).is_ok() {
+            if put_batch(&index, end, end + 5).is_ok() {
                 end += 5;
             } else {
                 failed += 1;

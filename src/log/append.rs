@@ -5,7 +5,10 @@ use std::sync::{Arc, atomic::Ordering};
 use crate::{
     disk::{AppendPath, memory::MemoryWriter},
     error::{Error, ErrorKind, Result},
-    format::record::{RecordPlan, encode_blank},
+    format::{
+        layout,
+        record::{RecordPlan, encode_blank},
+    },
     message::Placement,
     offset::{PhysicalOffset, QueueOffset, StoreTime},
 };
@@ -13,7 +16,7 @@ use crate::{
 use super::{CommitLog, LogConfig, segment::Segment, sequence::Sequence, stage::Stage};
 
 /// Every full segment ends in a blank record, and its header is this long.
-const BLANK_BYTES: u64 = 8;
+const BLANK_BYTES: u64 = layout::BLANK_BYTES as u64;
 /// A producer's clock reading this much older than the last one is a step of the clock.
 const CLOCK_STEP_MILLIS: i64 = 1000;
 /// Records may pile up to here before an appender writes them out itself.

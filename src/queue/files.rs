@@ -22,17 +22,18 @@ use super::{
 use crate::{
     disk::{Access, Disk, DiskFile, FilePath, failed},
     error::{Error, ErrorKind, Result},
+    format::entry::ENTRY_BYTES,
     name::QueueKey,
     offset::QueueOffset,
 };
 
 /// Bytes of an entry.
-pub(super) const ENTRY: u64 = 20;
+pub(super) const ENTRY: u64 = ENTRY_BYTES as u64;
 /// The directory of all queues.
 const ROOT: &str = "consumequeue";
 /// From this many files and directories on, one sync of the whole file system is cheaper than one
 /// for each.
-const SYNC_EACH_MAX: usize = 64;
+pub(super) const SYNC_EACH_MAX: usize = 64;
 
 /// How the queues' files are laid out and used.
 #[derive(Clone, Copy, Debug)]

@@ -19,8 +19,6 @@ use crate::{
 
 mod cache;
 mod consume;
-#[cfg(test)]
-mod fault_tests;
 mod files;
 mod recover;
 mod retention;

@@ -85,7 +85,9 @@ fn list(disk: &dyn Disk, dir: &FilePath) -> Result<Vec<DirEntry>> {
     }
 }
 
-fn list_files(
+/// The files of the queue whose directory is `dir`, sorted; none without the directory. What else
+/// is there goes to `problems`.
+pub(super) fn list_files(
     disk: &dyn Disk,
     dir: &FilePath,
     problems: &mut Vec<String>,

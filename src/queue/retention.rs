@@ -4,17 +4,15 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use super::{
     ConsumeQueue,
-    files::{QueueFiles, file_path, parse_base, queue_dir},
+    files::{QueueFiles, SYNC_EACH_MAX, file_path, queue_dir},
     first_not_below,
+    recover::list_files,
 };
 use crate::{
-    disk::{Access, EntryKind, FilePath, failed},
+    disk::{Access, FilePath, failed},
     error::Result,
     offset::PhysicalOffset,
 };
-
-/// Directories synced one by one at most.
-const SYNC_EACH_MAX: usize = 64;
 
 /// What was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,26 +73,16 @@ fn remove_files(
     }
     let _writer = files.writer.lock();
     let dir = queue_dir(queue.key());
-    let mut bases: Vec<(u64, u64)> = match files.disk.list(&dir) {
-        Ok(list) => list
-            .iter()
-            .filter(|e| e.kind == EntryKind::File)
-            .filter_map(|e| Some((parse_base(&e.name)?, e.len)))
-            .collect(),
-        // Nothing of the queue was written out yet.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(failed("list", &dir)(e)),
-    };
-    bases.sort_unstable();
+    let mut on_disk = list_files(&*files.disk, &dir, &mut Vec::new())?;
     // Java takes a queue without files for a new one.
-    let Some((last, _)) = bases.pop() else { return Ok(()) };
-    for (base, len) in bases.into_iter().filter(|&(base, _)| base < keep) {
-        let path = file_path(queue.key(), base);
-        files.forget(queue.id(base));
+    let Some(last) = on_disk.pop() else { return Ok(()) };
+    for file in on_disk.iter().filter(|file| file.base < keep) {
+        let path = file_path(queue.key(), file.base);
+        files.forget(queue.id(file.base));
         files.disk.remove(&path).map_err(failed("remove", &path))?;
         removed.files += 1;
-        removed.bytes += len;
+        removed.bytes += file.len;
     }
-    queue.lowest_base().store(keep.min(last), Relaxed);
+    queue.lowest_base().store(keep.min(last.base), Relaxed);
     Ok(())
 }

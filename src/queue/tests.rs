@@ -12,9 +12,11 @@ use crate::{
     offset::StoreTime,
 };
 
-pub(super) const FILE_BYTES: u64 = 200;
+mod faults;
 
-pub(super) fn config(access: Access) -> QueueConfig {
+const FILE_BYTES: u64 = 200;
+
+fn config(access: Access) -> QueueConfig {
     QueueConfig { file_bytes: FILE_BYTES, open_files: 16, access }
 }
 
@@ -37,22 +39,22 @@ pub(crate) fn seeded() -> Rng {
     Rng::new(seed)
 }
 
-pub(super) fn at(n: u64) -> QueueOffset {
+fn at(n: u64) -> QueueOffset {
     QueueOffset::new(n)
 }
 
-pub(super) fn entry(n: u64) -> QueueEntry {
+fn entry(n: u64) -> QueueEntry {
     QueueEntry { physical_offset: PhysicalOffset::new(n * 100), size: 100, tags_code: -(n as i64) }
 }
 
 /// Puts entries `from..to`, entry n being for the record at 100 n.
-pub(super) fn fill(queue: &Arc<ConsumeQueue>, from: u64, to: u64) {
+fn fill(queue: &Arc<ConsumeQueue>, from: u64, to: u64) {
     for n in from..to {
         assert_eq!(queue.put(at(n), entry(n)).unwrap(), Put::Appended);
     }
 }
 
-pub(super) fn read(queue: &ConsumeQueue, from: u64, max: usize) -> Vec<QueueEntry> {
+fn read(queue: &ConsumeQueue, from: u64, max: usize) -> Vec<QueueEntry> {
     let mut out = Vec::new();
     queue.read(at(from), max, &mut out).unwrap();
     out

@@ -1,10 +1,10 @@
 //! Index files against themselves and against the keys of the log.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use super::{Context, Findings, Severity, geometry, walk::record_at};
 use crate::{
-    disk::{Access, Disk, DiskFile, EntryKind, FilePath, failed},
+    disk::{Access, Disk, DiskFile, FilePath, failed},
     error::Result,
     format::{
         index::{
@@ -14,7 +14,7 @@ use crate::{
         layout::TransactionState,
         view::RecordView,
     },
-    index::IndexState,
+    index::{self, IndexState},
     log::DamagedRange,
     offset::PhysicalOffset,
     options::Options,
@@ -23,7 +23,6 @@ use crate::{
 };
 
 const ENTRY: u64 = INDEX_ENTRY_BYTES as u64;
-const NAME_DIGITS: usize = 17;
 /// Entries read at once.
 const CHUNK: u32 = 4096;
 
@@ -87,10 +86,17 @@ impl<'a> IndexCheck<'a> {
             compared: 0,
         };
         let state = context.inspected.checkpoint.as_ref().and_then(|c| c.index.clone());
-        for path in
-            list(context.disk, &mut |path| findings.note("foreign-file", path, "no index file"))?
-        {
-            check.open(path, context.is_closed(), state.as_ref(), options, findings)?;
+        let names = index::list(context.disk, |name| {
+            findings.note("foreign-file", &index::root().join(name), "no index file");
+        })?;
+        for name in names {
+            check.open(
+                index::root().join(&name),
+                context.is_closed(),
+                state.as_ref(),
+                options,
+                findings,
+            )?;
         }
         for file in 0..check.files.len() {
             check.chains(file, findings)?;
@@ -110,17 +116,12 @@ impl<'a> IndexCheck<'a> {
         options: &Options,
         findings: &mut Findings<'_>,
     ) -> Result<()> {
-        let opened = self.disk.open(&path, Access::Read);
-        let file = opened.map_err(failed("open", &path))?;
-        let len = file.len().map_err(failed("read the length of", &path))?;
-        let mut header = [0; INDEX_HEADER_BYTES];
-        if len < INDEX_HEADER_BYTES as u64 {
+        let (file, len, header) = open(self.disk, &path)?;
+        let Some(header) = header else {
             self.blind = true;
             findings.note("index-file", &path, format!("too short; it is rebuilt len={len}"));
             return Ok(());
-        }
-        file.read_exact_at(&mut header, 0).map_err(failed("read", &path))?;
-        let header = IndexHeader::decode(&header);
+        };
         let given = IndexGeometry { slots: options.index_slots, entries: options.index_entries };
         let geometry = match given.file_bytes() == len {
             true => Some(given),
@@ -333,7 +334,7 @@ impl<'a> IndexCheck<'a> {
             }
             self.place.1 += 1;
         }
-        let dir = FilePath::new("index");
+        let dir = index::root();
         if ahead > 0 {
             let detail = format!("entries for records behind the log's end count={ahead}");
             findings.note("index-ahead", &dir, detail);
@@ -363,41 +364,26 @@ fn may_have(view: &RecordView<'_>, hash: u32) -> bool {
 
 /// The geometry of the first file that tells it.
 pub(super) fn geometry_on(disk: &dyn Disk) -> Result<Option<IndexGeometry>> {
-    for path in list(disk, &mut |_| {})? {
-        let file = disk.open(&path, Access::Read).map_err(failed("open", &path))?;
-        let len = file.len().map_err(failed("read the length of", &path))?;
-        let mut header = [0; INDEX_HEADER_BYTES];
-        if len < INDEX_HEADER_BYTES as u64 {
-            continue;
-        }
-        file.read_exact_at(&mut header, 0).map_err(failed("read", &path))?;
-        let found = geometry::find(&*file, len, &IndexHeader::decode(&header));
-        if let Some(found) = found.map_err(failed("read", &path))? {
-            return Ok(Some(found));
+    for name in index::list(disk, |_| {})? {
+        let path = index::root().join(&name);
+        let (file, len, header) = open(disk, &path)?;
+        let Some(header) = header else { continue };
+        let found = geometry::find(&*file, len, &header).map_err(failed("read", &path))?;
+        if found.is_some() {
+            return Ok(found);
         }
     }
     Ok(None)
 }
 
-/// The index files, in order; what else is there goes to `other`.
-fn list(disk: &dyn Disk, other: &mut dyn FnMut(&FilePath)) -> Result<Vec<FilePath>> {
-    let dir = FilePath::new("index");
-    let entries = match disk.list(&dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(failed("list", &dir)(e)),
-    };
-    let mut paths = Vec::new();
-    for entry in entries {
-        let path = dir.join(&entry.name);
-        let digits =
-            entry.name.len() == NAME_DIGITS && entry.name.bytes().all(|b| b.is_ascii_digit());
-        if entry.kind == EntryKind::File && digits {
-            paths.push(path);
-        } else {
-            other(&path);
-        }
+/// The file, its length, and its header if it is long enough to have one.
+fn open(disk: &dyn Disk, path: &FilePath) -> Result<(Arc<dyn DiskFile>, u64, Option<IndexHeader>)> {
+    let file = disk.open(path, Access::Read).map_err(failed("open", path))?;
+    let len = file.len().map_err(failed("read the length of", path))?;
+    if len < INDEX_HEADER_BYTES as u64 {
+        return Ok((file, len, None));
     }
-    paths.sort();
-    Ok(paths)
+    let mut header = [0; INDEX_HEADER_BYTES];
+    file.read_exact_at(&mut header, 0).map_err(failed("read", path))?;
+    Ok((file, len, Some(IndexHeader::decode(&header))))
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, io};
 use super::{Context, Findings, Severity};
 use crate::{
     checkpoint::{OWN_DIR, frames, snapshot},
+    consumer,
     disk::{Access, EntryKind, FilePath, failed, load},
     error::{ErrorKind, Result},
     format::{crc::crc32_from, offsets_json},
@@ -12,9 +13,6 @@ use crate::{
     name::QueueKey,
     recovery::{ABORT, JAVA_CHECKPOINT, cut::QUARANTINE_DIR},
 };
-
-const OFFSETS: &str = "config/consumerOffset.json";
-const OFFSETS_BACKUP: &str = "config/consumerOffset.json.bak";
 
 /// Frames that carry a checksum of the log's bytes, against those bytes; and the snapshot.
 pub(super) fn frames(context: &Context<'_>, findings: &mut Findings<'_>) -> Result<()> {
@@ -68,7 +66,7 @@ fn snapshot_is_there(context: &Context<'_>, findings: &mut Findings<'_>) -> Resu
     let Some(wanted) = checkpoint.snapshot else { return Ok(()) };
     // A writer removes the old one as soon as a newer checkpoint is there.
     if snapshot::read(context.disk, &wanted)?.is_none() && !context.live {
-        let file = FilePath::new(OWN_DIR).join(&format!("queues-{:020}", wanted.sequence));
+        let file = snapshot::path(wanted.sequence);
         let detail = "the snapshot of the queues is missing or broken; the next open rebuilds all \
                       queues from the log";
         findings.note("snapshot", &file, detail);
@@ -82,7 +80,7 @@ pub(super) fn offsets(
     ends: &BTreeMap<QueueKey, u64>,
     findings: &mut Findings<'_>,
 ) -> Result<()> {
-    let path = FilePath::new(OFFSETS);
+    let path = FilePath::new(consumer::FILE);
     let most = offsets_json::OFFSETS_MAX_BYTES as u64;
     let Some(bytes) = load(context.disk, &path, most)?.filter(|b| !b.is_empty()) else {
         return Ok(());
@@ -90,7 +88,7 @@ pub(super) fn offsets(
     let table = match offsets_json::parse(&bytes) {
         Ok(table) => table,
         Err(e) => {
-            let backup = load(context.disk, &FilePath::new(OFFSETS_BACKUP), most)?;
+            let backup = load(context.disk, &FilePath::new(consumer::BACKUP), most)?;
             let usable = backup.is_some_and(|bytes| offsets_json::parse(&bytes).is_ok());
             let (severity, then) = match usable {
                 true => (Severity::Note, "its backup is used"),
@@ -102,7 +100,7 @@ pub(super) fn offsets(
         }
     };
     for (name, queues) in &table.offsets {
-        let topic = name.split('@').next().unwrap_or_default();
+        let Some((topic, _)) = consumer::split(name) else { continue };
         for (&queue_id, &offset) in queues {
             let Ok(key) = QueueKey::new(topic, queue_id) else { continue };
             let Some(&end) = ends.get(&key) else { continue };

@@ -6,7 +6,7 @@ use super::Context;
 use crate::{
     disk::{Access, Disk, DiskFile, failed},
     error::Result,
-    format::{layout::MAGIC_BLANK, view::RecordView},
+    format::{frame::is_blank, view::RecordView},
     log::{DamagedRange, segment::path_of},
     offset::PhysicalOffset,
     recovery::{files::LogFiles, scan::Extent},
@@ -61,7 +61,7 @@ impl<'a> Walk<'a> {
             };
             let room = self.extent.segment_bytes - (self.at - base);
             let head = self.bytes(base, 8.min(room))?;
-            if head.get(4..8).is_some_and(|magic| magic == MAGIC_BLANK.to_be_bytes()) {
+            if is_blank(head) {
                 self.at = base + self.extent.segment_bytes;
                 continue;
             }

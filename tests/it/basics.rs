@@ -107,3 +107,13 @@ fn a_large_segment_without_our_files_is_taken_over_and_opens_again() {
         store.close().unwrap();
     }
 }
+
+#[test]
+fn waiting_for_an_offset_that_no_queue_reaches_times_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::builder(dir.path()).options(options(FlushMode::Async)).open().unwrap();
+    let queue = QueueKey::new("orders", 0).unwrap();
+    let last = QueueOffset::new(u64::MAX);
+    assert!(!store.wait_for(&queue, last, Duration::ZERO).unwrap());
+    drop(store.arrival(&queue, last).unwrap());
+}

@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use common::{Args, Failure};
+
 use crate::{
-    Failure,
-    args::Args,
     engine::Engine,
     hist::Hist,
     measure::{self, Line},
@@ -16,7 +16,7 @@ use crate::{
 /// `append [case=async|sync] [flush=] [threads=|waiters=] [queues=] [body=] [n=] [warmup=] [close=1]`:
 /// each thread appends and waits for its acknowledgement.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let body = measure::body(args.number("body", 1024)? as usize);
+    let body = common::body(args.number("body", 1024)? as usize);
     let threads = args.number("threads", args.number("waiters", 1)?)?.max(1);
     let queues = measure::queues(args.number("queues", 8)?)?;
     let n = args.number("n", 1_000_000)?;
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 /// `futures [outstanding=] [ms=] [queues=] [body=]`: one thread keeps that many appends in flight
 /// and waits for the oldest. Two passes; the second one counts.
 pub(crate) fn futures(args: &Args) -> Result<(), Failure> {
-    let body = measure::body(args.number("body", 1024)? as usize);
+    let body = common::body(args.number("body", 1024)? as usize);
     let outstanding = args.number("outstanding", args.number("threads", 64)?)?.max(1) as usize;
     let queues = measure::queues(args.number("queues", 8)?)?;
     let span = Duration::from_millis(args.number("ms", 3000)?);

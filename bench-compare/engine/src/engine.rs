@@ -2,12 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
+use common::{Args, Failure};
 use steadfast::{
     FlushMode, Message, Options, PutStatus, QueueKey, QueueOffset, ReadLimit, RecordChecksum,
     Store, Ticket,
 };
-
-use crate::{Failure, args::Args};
 
 /// Queues of one topic, as in the Java harness.
 const QUEUES_PER_TOPIC: u64 = 1000;

@@ -4,47 +4,29 @@
 //! a measurement on standard output; `../README.md` says what is in it.
 
 mod append;
-mod args;
 mod engine;
 mod hist;
 mod measure;
 mod read;
 mod recovery;
 
-use std::{
-    io::{Write, stdout},
-    process,
-};
+use std::process::ExitCode;
 
-use crate::args::Args;
+use common::{Args, Failure};
 
-/// Why a case could not be measured.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-fn main() {
-    let status = match run() {
-        Ok(()) => 0,
-        Err(failure) => {
-            eprintln!("engine-bench: {failure}");
-            1
-        }
-    };
-    let _ = stdout().flush();
-    process::exit(status);
+fn main() -> ExitCode {
+    common::run("engine-bench", case)
 }
 
-fn run() -> Result<(), Failure> {
-    let mut words = std::env::args().skip(1);
-    let command = words.next().unwrap_or_default();
-    let args = Args::parse(words)?;
-    match command.as_str() {
-        "append" | "queues" if args.text("case", "") == "sync-futures" => append::futures(&args),
-        "append" | "queues" => append::run(&args),
-        "futures" => append::futures(&args),
-        "read" => read::back(&args),
-        "tail" => read::tail(&args),
-        "fill" => recovery::fill(&args),
-        "open" => recovery::open(&args),
+fn case(command: &str, args: &Args) -> Result<(), Failure> {
+    match command {
+        "append" | "queues" if args.text("case", "") == "sync-futures" => append::futures(args),
+        "append" | "queues" => append::run(args),
+        "futures" => append::futures(args),
+        "read" => read::back(args),
+        "tail" => read::tail(args),
+        "fill" => recovery::fill(args),
+        "open" => recovery::open(args),
         other => Err(format!("no such command: {other:?}").into()),
     }
 }

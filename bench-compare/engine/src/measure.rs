@@ -1,4 +1,4 @@
-//! What the cases share: bodies, driving threads, the output line.
+//! What the cases share: driving threads, the output line.
 
 use std::{
     sync::Barrier,
@@ -6,24 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use common::{Args, Failure};
+
 use crate::{
-    Failure,
-    args::Args,
     engine::{self, Engine, Queue},
     hist::Hist,
 };
-
-/// `len` bytes that do not compress, the same in every run.
-pub(crate) fn body(len: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..len).map(|_| next()).collect()
-}
 
 /// The first `count` queues.
 pub(crate) fn queues(count: u64) -> Result<Vec<Queue>, Failure> {

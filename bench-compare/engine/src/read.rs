@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use common::{Args, Failure};
+
 use crate::{
-    Failure,
-    args::Args,
     engine::{self, Engine, Queue},
     hist::Hist,
     measure::{self, Line},
@@ -18,7 +18,7 @@ use crate::{
 /// other, in batches, from the page cache. Checksums are verified, every byte of each body is
 /// summed. One line a pass.
 pub(crate) fn back(args: &Args) -> Result<(), Failure> {
-    let body = measure::body(args.number("body", 1024)? as usize);
+    let body = common::body(args.number("body", 1024)? as usize);
     let queues = measure::queues(args.number("queues", 8)?)?;
     let n = args.number("n", 1_000_000)?;
     let batch = args.number("batch", 32)? as usize;
@@ -66,7 +66,7 @@ fn sum_of(bytes: &[u8]) -> u64 {
 /// the next message is there. `p50_us`...: from the call of append to the return of the reader's
 /// wait, what the Java harness measures. `read_p50_us`...: until the reader has checked bytes.
 pub(crate) fn tail(args: &Args) -> Result<(), Failure> {
-    let body = measure::body(args.number("body", 1024)? as usize);
+    let body = common::body(args.number("body", 1024)? as usize);
     let n = args.number("n", 50_000)?;
     let rate = args.number("rate", 10_000)?.max(1);
     let engine = Engine::open(&args.dir()?, args)?;

@@ -5,12 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Failure, args::Args, engine::Engine, measure};
+use common::{Args, Failure};
+
+use crate::{engine::Engine, measure};
 
 /// `fill [n=] [queues=] [body=] [end=clean|kill]`: says `FILLED` on standard error once everything
 /// is dispatched; with `end=kill` it then waits to be killed.
 pub(crate) fn fill(args: &Args) -> Result<(), Failure> {
-    let body = measure::body(args.number("body", 1024)? as usize);
+    let body = common::body(args.number("body", 1024)? as usize);
     let queues = measure::queues(args.number("queues", 8)?)?;
     let engine = Engine::open(&args.dir()?, args)?;
     for i in 0..args.number("n", 2_000_000)? {

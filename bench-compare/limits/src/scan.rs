@@ -1,133 +1,130 @@
 //! How fast a file is read and written in order, and how many mappings there can be.
 
-use std::{
-    os::unix::{fs::FileExt, io::AsRawFd},
-    time::Instant,
+use std::{fs::File, hint::black_box, io, os::unix::fs::FileExt, time::Instant};
+
+use common::{Args, Failure};
+use memmap2::{Advice, MmapOptions};
+use rustix::fs::{Advice as FileAdvice, fadvise};
+
+use crate::{
+    memory::{Mapping, PAGE, Populate},
+    scratch::{Fill, Scratch},
 };
 
-use crate::{Args, body, map, mk};
-
-pub(crate) fn seqwrite(a: &Args, dir: &str) {
-    let bytes = a.n("bytes", 2 << 30);
-    let path = format!("{dir}/sw.dat");
-    let b = body(1 << 20);
-    let f = mk(&path, bytes, "falloc");
-    let t = Instant::now();
-    for i in 0..bytes >> 20 {
-        f.write_all_at(&b, i << 20).unwrap();
-    }
-    let w = t.elapsed().as_secs_f64();
-    f.sync_data().unwrap();
-    let s = t.elapsed().as_secs_f64();
+/// `seqwrite [bytes=] dir=`: pieces of 1 MiB, then one sync.
+pub(crate) fn seqwrite(args: &Args) -> Result<(), Failure> {
+    let bytes = args.number("bytes", 2 << 30)?;
+    let scratch = Scratch::create(args, "sw.dat", bytes, Fill::Allocated)?;
+    let piece = common::body(1 << 20);
+    let start = Instant::now();
+    scratch.write_all(&piece, bytes)?;
+    let cached = start.elapsed().as_secs_f64();
+    scratch.file().sync_data()?;
+    let durable = start.elapsed().as_secs_f64();
     println!(
-        "{{\"peer\":\"limit\",\"case\":\"seqwrite-buffered\",\"bytes\":{bytes},\"cache_mb_s\":{:.0},\"durable_mb_s\":{:.0}}}",
-        bytes as f64 / w / 1e6,
-        bytes as f64 / s / 1e6
+        "{{\"peer\":\"limit\",\"case\":\"seqwrite-buffered\",\"bytes\":{bytes},\
+         \"cache_mb_s\":{:.0},\"durable_mb_s\":{:.0}}}",
+        bytes as f64 / cached / 1e6,
+        bytes as f64 / durable / 1e6
     );
-    let _ = std::fs::remove_file(&path);
+    Ok(())
 }
 
-/// Sequential read: page cache warm (mmap sum, mmap record crc, read(2)) and cold (after DONTNEED).
-pub(crate) fn seqread(a: &Args, dir: &str) {
-    let bytes = a.n("bytes", 1 << 30);
-    let rec = a.n("body", 1024) as usize;
-    let path = format!("{dir}/sr.dat");
-    let f = mk(&path, bytes, "empty");
-    let b = body(1 << 20);
-    for i in 0..bytes >> 20 {
-        f.write_all_at(&b, i << 20).unwrap();
-    }
-    f.sync_all().unwrap();
-    let n = bytes / rec as u64;
-    let rep = |c: &str, s: f64, x: u64| {
+/// `seqread [bytes=] [body=] dir=`: reading in order with a warm page cache (mapped: summed, and
+/// checksummed by records; by read calls) and with a cold one.
+pub(crate) fn seqread(args: &Args) -> Result<(), Failure> {
+    let bytes = args.number("bytes", 1 << 30)?;
+    let len = args.number("body", 1024)?.max(1);
+    let mut scratch = Scratch::create(args, "sr.dat", bytes, Fill::Empty)?;
+    scratch.write_all(&common::body(1 << 20), bytes)?;
+    scratch.file().sync_all()?;
+    let report = |case: &str, start: Instant, sum: u64| {
+        let secs = start.elapsed().as_secs_f64();
         println!(
-            "{{\"peer\":\"limit\",\"case\":\"seqread-{c}\",\"body\":{rec},\"secs\":{s:.4},\"mb_s\":{:.0},\"msgs_s\":{:.0},\"x\":{}}}",
-            bytes as f64 / s / 1e6,
-            n as f64 / s,
-            x & 1
-        )
-    };
-    let drop_cache = || {
-        assert_eq!(
-            unsafe { libc::posix_fadvise(f.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) },
-            0
-        )
-    };
-    let sum = |p: *mut u8| -> u64 {
-        let s = unsafe { std::slice::from_raw_parts(p as *const u64, (bytes / 8) as usize) };
-        s.iter().fold(0u64, |a, b| a.wrapping_add(*b))
+            "{{\"peer\":\"limit\",\"case\":\"seqread-{case}\",\"body\":{len},\"secs\":{secs:.4},\
+             \"mb_s\":{:.0},\"msgs_s\":{:.0},\"x\":{}}}",
+            bytes as f64 / secs / 1e6,
+            (bytes / len) as f64 / secs,
+            sum & 1
+        );
     };
     for pass in ["1st-map", "mapped"] {
-        let p = map(&f, bytes, 0);
+        let memory = Mapping::new(&mut scratch, bytes, Populate::Touch)?;
         if pass == "mapped" {
-            std::hint::black_box(sum(p));
+            black_box(words_sum(&memory));
         }
-        let t = Instant::now();
-        let x = sum(p);
-        rep(&format!("warm-mmap-sum-{pass}"), t.elapsed().as_secs_f64(), x);
-        let t = Instant::now();
-        let mut x = 0u64;
-        for i in 0..n as usize {
-            x ^= crc32fast::hash(unsafe { std::slice::from_raw_parts(p.add(i * rec), rec) }) as u64;
+        let start = Instant::now();
+        let sum = words_sum(&memory);
+        report(&format!("warm-mmap-sum-{pass}"), start, sum);
+        let start = Instant::now();
+        let records = memory.chunks_exact(len as usize);
+        let sum = records.fold(0, |sum, record| sum ^ u64::from(crc32fast::hash(record)));
+        report(&format!("warm-mmap-crc-{pass}"), start, sum);
+    }
+    for case in ["warm-pread-256k", "cold-pread-256k"] {
+        if case == "cold-pread-256k" {
+            drop_cache(scratch.file())?;
         }
-        rep(&format!("warm-mmap-crc-{pass}"), t.elapsed().as_secs_f64(), x);
-        unsafe { libc::munmap(p as _, bytes as usize) };
+        let start = Instant::now();
+        let byte = read_all(scratch.file(), bytes)?;
+        report(case, start, byte);
     }
-    let mut buf = vec![0u8; 256 << 10];
-    let t = Instant::now();
-    let mut o = 0u64;
-    while o < bytes {
-        f.read_exact_at(&mut buf, o).unwrap();
-        o += buf.len() as u64;
+    for case in ["cold-mmap-sum", "cold-mmap-sum-MADV_SEQUENTIAL"] {
+        drop_cache(scratch.file())?;
+        let memory = Mapping::new(&mut scratch, bytes, Populate::Touch)?;
+        if case == "cold-mmap-sum-MADV_SEQUENTIAL" {
+            memory.advise(Advice::Sequential)?;
+        }
+        let start = Instant::now();
+        let sum = words_sum(&memory);
+        report(case, start, sum);
     }
-    rep("warm-pread-256k", t.elapsed().as_secs_f64(), buf[9] as u64);
-    drop_cache();
-    let t = Instant::now();
-    let mut o = 0u64;
-    while o < bytes {
-        f.read_exact_at(&mut buf, o).unwrap();
-        o += buf.len() as u64;
-    }
-    rep("cold-pread-256k", t.elapsed().as_secs_f64(), buf[9] as u64);
-    drop_cache();
-    let p = map(&f, bytes, 0);
-    let t = Instant::now();
-    let x = sum(p);
-    rep("cold-mmap-sum", t.elapsed().as_secs_f64(), x);
-    unsafe { libc::munmap(p as _, bytes as usize) };
-    drop_cache();
-    let p = map(&f, bytes, 0);
-    unsafe { libc::madvise(p as _, bytes as usize, libc::MADV_SEQUENTIAL) };
-    let t = Instant::now();
-    let x = sum(p);
-    rep("cold-mmap-sum-MADV_SEQUENTIAL", t.elapsed().as_secs_f64(), x);
-    unsafe { libc::munmap(p as _, bytes as usize) };
-    let _ = std::fs::remove_file(&path);
+    Ok(())
 }
 
-/// How many one-page file mappings and open files a process gets: the wall for mmap-per-queue designs.
-pub(crate) fn mapcount(dir: &str) {
-    let path = format!("{dir}/mc.dat");
-    let f = mk(&path, 1 << 20, "falloc");
-    let mut n = 0;
-    // alternate protections so that neighbouring mappings do not merge
-    for i in 0..200_000 {
-        let p = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                4096,
-                if i & 1 == 0 { 1 } else { 3 },
-                libc::MAP_SHARED,
-                f.as_raw_fd(),
-                0,
-            )
-        };
-        if p == libc::MAP_FAILED {
-            break;
-        }
-        n += 1;
+/// As fast as memory is read: words of eight bytes, added up.
+fn words_sum(memory: &[u8]) -> u64 {
+    let (words, _) = memory.as_chunks();
+    words.iter().fold(0, |sum, word| sum.wrapping_add(u64::from_ne_bytes(*word)))
+}
+
+/// Reads `len` bytes in pieces; a byte of the last one.
+fn read_all(file: &File, len: u64) -> io::Result<u64> {
+    let mut piece = vec![0; 256 << 10];
+    let mut at = 0;
+    while at < len {
+        let part = piece.len().min((len - at) as usize);
+        file.read_exact_at(&mut piece[..part], at)?;
+        at += part as u64;
     }
-    println!("{{\"peer\":\"limit\",\"case\":\"mappings\",\"max\":{n}}}");
-    let _ = std::fs::remove_file(&path);
-    std::process::exit(0);
+    Ok(u64::from(piece[9]))
+}
+
+/// Makes the kernel forget the pages of the file, which must be synced and not mapped.
+fn drop_cache(file: &File) -> io::Result<()> {
+    Ok(fadvise(file, 0, None, FileAdvice::DontNeed)?)
+}
+
+/// `mapcount dir=`: how many mappings of one page a process gets, which is what designs with a
+/// mapping for each queue run into.
+pub(crate) fn mapcount(args: &Args) -> Result<(), Failure> {
+    const ENOUGH: usize = 200_000;
+    let scratch = Scratch::create(args, "mc.dat", 1 << 20, Fill::Allocated)?;
+    let mut options = MmapOptions::new();
+    options.len(PAGE);
+    // All its room beforehand: when no mapping is left, nothing larger can be allocated.
+    let mut mappings = Vec::with_capacity(ENOUGH);
+    while mappings.len() < ENOUGH {
+        // Alternating protections, so that neighbours do not merge.
+        let mapping = match mappings.len() % 2 {
+            0 => options.map_raw_read_only(scratch.file()),
+            _ => options.map_raw(scratch.file()),
+        };
+        let Ok(mapping) = mapping else { break };
+        mappings.push(mapping);
+    }
+    let count = mappings.len();
+    drop(mappings);
+    println!("{{\"peer\":\"limit\",\"case\":\"mappings\",\"max\":{count}}}");
+    Ok(())
 }

@@ -1,175 +1,127 @@
-//! What making bytes durable costs, and what waking those who wait for it costs.
+//! What making bytes durable costs.
 
 use std::{
-    fs::OpenOptions,
-    os::unix::{
-        fs::{FileExt, OpenOptionsExt},
-        io::AsRawFd,
-    },
-    time::Instant,
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    time::{Duration, Instant},
 };
 
-use crate::{Args, Hist, body, map, mk, pages::MADV_POPULATE_WRITE};
+use common::{Args, Failure};
+use memmap2::Advice;
+use rustix::fs::OFlags;
 
-/// One thread: append `batch` bytes, make durable, repeat. The group-commit bound is the best of these.
-pub(crate) fn fsync(a: &Args, dir: &str) {
-    let mode = a.s("mode", "pwrite+fdatasync");
-    let how = a.s("file", "falloc");
-    let batch = a.n("batch", 4096);
-    let secs_max = a.n("ms", 3000) as f64 / 1e3;
-    let len: u64 = a.n("bytes", 256 << 20);
-    let path = format!("{dir}/fsync.dat");
-    let f0 = mk(&path, len, &how);
-    if how != "empty" {
-        f0.sync_all().unwrap();
-    }
-    let direct = mode.contains("odirect");
-    let f = if direct {
-        let mut o = OpenOptions::new();
-        o.read(true)
-            .write(true)
-            .custom_flags(libc::O_DIRECT | if mode.contains("dsync") { libc::O_DSYNC } else { 0 });
-        o.open(&path).unwrap()
-    } else {
-        f0
-    };
-    let p = if mode.starts_with("mmap") { map(&f, len, 0) } else { std::ptr::null_mut() };
-    if a.n("populate", 0) == 1 {
-        unsafe { libc::madvise(p as _, len as usize, MADV_POPULATE_WRITE) };
-        f.sync_all().unwrap();
-    }
-    let raw = body(batch as usize + 4096);
-    let sh = raw.as_ptr().align_offset(4096);
-    let b = &raw[sh..];
-    let b = if b.len() >= batch as usize { &b[..batch as usize] } else { panic!() };
-    let fd = f.as_raw_fd();
-    let (mut h, mut off) = (Hist::new(), 0u64);
-    let t0 = Instant::now();
-    while t0.elapsed().as_secs_f64() < secs_max && off + batch <= len {
-        let t = Instant::now();
-        if p.is_null() {
-            f.write_all_at(b, off).unwrap();
-        } else {
-            unsafe {
-                std::ptr::copy_nonoverlapping(b.as_ptr(), p.add(off as usize), batch as usize)
-            }
-        }
-        let lo = off & !4095;
-        let hi = (off + batch + 4095) & !4095;
-        let rc = unsafe {
-            match mode.as_str() {
-                "pwrite+fdatasync" | "mmap+fdatasync" | "odirect+fdatasync" => libc::fdatasync(fd),
-                "pwrite+fsync" => libc::fsync(fd),
-                "mmap+msync" => {
-                    libc::msync(p.add(lo as usize) as _, (hi - lo) as usize, libc::MS_SYNC)
-                }
-                "mmap+sfr" | "pwrite+sfr" => {
-                    libc::sync_file_range(fd, lo as i64, (hi - lo) as i64, 7)
-                }
-                "mmap+sfr+fdatasync" => {
-                    libc::sync_file_range(fd, lo as i64, (hi - lo) as i64, 7);
-                    libc::fdatasync(fd)
-                }
-                "odirect+dsync" | "odirect-nosync" | "pwrite-nosync" => 0,
-                m => panic!("{m}"),
-            }
-        };
-        assert_eq!(rc, 0);
-        h.add(t.elapsed().as_nanos() as u64);
-        off += batch;
-    }
-    let secs = t0.elapsed().as_secs_f64();
-    let n = h.v.len();
-    println!(
-        "{{\"peer\":\"limit\",\"case\":\"sync:{mode}/{how}{}\",\"batch\":{batch},\"n\":{n},\"secs\":{secs:.3},\"syncs_s\":{:.0},\"mb_s\":{:.1}{}}}",
-        if a.n("populate", 0) == 1 { "+pop" } else { "" },
-        n as f64 / secs,
-        (n as u64 * batch) as f64 / secs / 1e6,
-        h.json()
-    );
-    if !p.is_null() {
-        unsafe { libc::munmap(p as _, len as usize) };
-    }
-    let _ = std::fs::remove_file(&path);
+use crate::{
+    latency::Latencies,
+    memory::{Mapping, PAGE, Populate},
+    scratch::{Fill, Scratch},
+};
+
+/// Where the bytes go.
+enum Target<'a> {
+    Calls(&'a File),
+    Memory(Mapping<'a>),
 }
 
-/// Cost of waking W parked threads (futex round trip): the CPU bound of per-waiter acks, with no disk at all.
-pub(crate) fn wake(a: &Args) {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering::*};
-    let w = a.n("threads", 64) as usize;
-    let rounds = a.n("rounds", 2000);
-    let cells: Arc<Vec<AtomicU32>> = Arc::new((0..w).map(|_| AtomicU32::new(0)).collect());
-    let done = Arc::new(AtomicU32::new(0));
-    let hs: Vec<_> = (0..w)
-        .map(|i| {
-            let (c, d) = (cells.clone(), done.clone());
-            std::thread::spawn(move || {
-                for r in 1..=rounds as u32 {
-                    while c[i].load(Acquire) < r {
-                        let cur = c[i].load(Acquire);
-                        if cur < r {
-                            unsafe {
-                                libc::syscall(
-                                    libc::SYS_futex,
-                                    c[i].as_ptr(),
-                                    libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-                                    cur,
-                                    0usize,
-                                )
-                            };
-                        }
-                    }
-                    if d.fetch_add(1, AcqRel) + 1 == w as u32 * r {
-                        unsafe {
-                            libc::syscall(
-                                libc::SYS_futex,
-                                d.as_ptr(),
-                                libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-                                1,
-                            )
-                        };
-                    }
-                }
-            })
-        })
-        .collect();
-    let t = Instant::now();
-    for r in 1..=rounds as u32 {
-        for c in cells.iter() {
-            c.store(r, Release);
-            unsafe {
-                libc::syscall(
-                    libc::SYS_futex,
-                    c.as_ptr(),
-                    libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-                    1,
-                )
-            };
-        }
-        loop {
-            let v = done.load(Acquire);
-            if v >= w as u32 * r {
-                break;
+/// What makes them durable.
+#[derive(Clone, Copy)]
+enum Sync {
+    Nothing,
+    Data,
+    All,
+    Pages,
+}
+
+impl Target<'_> {
+    fn write(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
+        match self {
+            Self::Calls(file) => file.write_all_at(bytes, at),
+            Self::Memory(memory) => {
+                memory[at as usize..][..bytes.len()].copy_from_slice(bytes);
+                Ok(())
             }
-            unsafe {
-                libc::syscall(
-                    libc::SYS_futex,
-                    done.as_ptr(),
-                    libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-                    v,
-                    0usize,
-                )
-            };
         }
     }
-    let s = t.elapsed().as_secs_f64();
-    for h in hs {
-        h.join().unwrap();
+
+    /// Makes `len` bytes at `at` durable, or more.
+    fn sync(&self, how: Sync, at: u64, len: usize) -> io::Result<()> {
+        match (self, how) {
+            (_, Sync::Nothing) => Ok(()),
+            (Self::Calls(file), Sync::Data) => file.sync_data(),
+            (Self::Calls(file), Sync::All | Sync::Pages) => file.sync_all(),
+            (Self::Memory(memory), Sync::Data) => memory.sync_data(),
+            (Self::Memory(memory), Sync::All) => memory.sync_all(),
+            (Self::Memory(memory), Sync::Pages) => memory.msync(at as usize, len),
+        }
     }
+}
+
+/// `fsync [mode=] [file=] [batch=] [ms=] [bytes=] [populate=1] dir=`: one thread that appends
+/// `batch` bytes, makes them durable, and again. No group commit can be quicker.
+pub(crate) fn fsync(args: &Args) -> Result<(), Failure> {
+    let mode = args.text("mode", "pwrite+fdatasync");
+    let kind = args.text("file", "falloc");
+    let batch = args.number("batch", 4096)?;
+    let most = Duration::from_millis(args.number("ms", 3000)?);
+    let len = args.number("bytes", 256 << 20)?;
+    let populate = args.number("populate", 0)? == 1;
+    let sync = match mode.as_str() {
+        "pwrite+fdatasync" | "mmap+fdatasync" | "odirect+fdatasync" => Sync::Data,
+        "pwrite+fsync" => Sync::All,
+        "mmap+msync" => Sync::Pages,
+        "odirect+dsync" | "odirect-nosync" | "pwrite-nosync" => Sync::Nothing,
+        other => return Err(format!("no such mode: {other:?}").into()),
+    };
+    let fill = Fill::named(&kind)?;
+    let mut scratch = Scratch::create(args, "fsync.dat", len, fill)?;
+    if fill != Fill::Empty {
+        scratch.file().sync_all()?;
+    }
+    let direct = if mode.contains("odirect") { Some(open_direct(&scratch, &mode)?) } else { None };
+    let mut target = if mode.starts_with("mmap") {
+        let memory = Mapping::new(&mut scratch, len, Populate::Touch)?;
+        if populate {
+            memory.advise(Advice::PopulateWrite)?;
+            memory.sync_all()?;
+        }
+        Target::Memory(memory)
+    } else {
+        Target::Calls(direct.as_ref().unwrap_or(scratch.file()))
+    };
+    // O_DIRECT takes only what begins at a page.
+    let unaligned = common::body(batch as usize + PAGE);
+    let aligned = unaligned.as_ptr().align_offset(PAGE);
+    let bytes = unaligned.get(aligned..aligned + batch as usize).ok_or("no aligned bytes")?;
+    let mut latencies = Latencies::default();
+    let mut at = 0;
+    let begun = Instant::now();
+    while begun.elapsed() < most && at + batch <= len {
+        let start = Instant::now();
+        target.write(bytes, at)?;
+        target.sync(sync, at, bytes.len())?;
+        latencies.add(start.elapsed());
+        at += batch;
+    }
+    let secs = begun.elapsed().as_secs_f64();
+    let count = latencies.count();
     println!(
-        "{{\"peer\":\"limit\",\"case\":\"futex-wake-round\",\"threads\":{w},\"rounds\":{rounds},\"secs\":{s:.3},\"wakes_s\":{:.0},\"us_round\":{:.1}}}",
-        (rounds * w as u64) as f64 / s,
-        s * 1e6 / rounds as f64
+        "{{\"peer\":\"limit\",\"case\":\"sync:{mode}/{kind}{}\",\"batch\":{batch},\"n\":{count},\
+         \"secs\":{secs:.3},\"syncs_s\":{:.0},\"mb_s\":{:.1}{}}}",
+        if populate { "+pop" } else { "" },
+        count as f64 / secs,
+        (count as u64 * batch) as f64 / secs / 1e6,
+        latencies.json()
     );
+    Ok(())
+}
+
+/// The file once more, past the page cache.
+fn open_direct(scratch: &Scratch, mode: &str) -> io::Result<File> {
+    let mut flags = OFlags::DIRECT;
+    if mode.contains("dsync") {
+        flags |= OFlags::DSYNC;
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(flags.bits() as i32);
+    options.open(scratch.path())
 }

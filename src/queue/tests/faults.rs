@@ -1,16 +1,7 @@
 //! The queues on a disk that fails.
 
-use super::{
-    tests::{at, config, entry, fill, read, seeded},
-    *,
-};
-use crate::{
-    disk::{
-        Access,
-        sim::{CallKind, Fault, FaultPlan, SimDisk, SyncFailure, When},
-    },
-    error::ErrorKind,
-};
+use super::*;
+use crate::disk::sim::{CallKind, Fault, FaultPlan, SimDisk, SyncFailure, When};
 
 fn table(disk: &SimDisk, open_files: usize) -> QueueTable {
     QueueTable::new(Arc::new(disk.clone()), QueueConfig { open_files, ..config(Access::Write) })

@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 use crate::Failure;
 
 /// The words behind the command.
-pub(crate) struct Args(BTreeMap<String, String>);
+pub struct Args(BTreeMap<String, String>);
 
 impl Args {
     /// Parses `key=value` words.
-    pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Self, Failure> {
+    pub fn parse(words: impl Iterator<Item = String>) -> Result<Self, Failure> {
         let mut map = BTreeMap::new();
         for word in words {
             let (key, value) =
@@ -20,12 +20,12 @@ impl Args {
     }
 
     /// The text of `key`, or `default`.
-    pub(crate) fn text(&self, key: &str, default: &str) -> String {
+    pub fn text(&self, key: &str, default: &str) -> String {
         self.0.get(key).map_or_else(|| default.to_owned(), Clone::clone)
     }
 
     /// The number of `key`, or `default`.
-    pub(crate) fn number(&self, key: &str, default: u64) -> Result<u64, Failure> {
+    pub fn number(&self, key: &str, default: u64) -> Result<u64, Failure> {
         match self.0.get(key) {
             None => Ok(default),
             Some(text) => text.parse().map_err(|_| format!("not a number: {key}={text}").into()),
@@ -33,7 +33,7 @@ impl Args {
     }
 
     /// The directory of the store: `dir=`.
-    pub(crate) fn dir(&self) -> Result<PathBuf, Failure> {
+    pub fn dir(&self) -> Result<PathBuf, Failure> {
         let dir = self.0.get("dir").ok_or("dir= is missing")?;
         Ok(PathBuf::from(dir))
     }
