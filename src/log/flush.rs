@@ -1,7 +1,7 @@
 //! The one place that syncs the log: one sync for everybody who waits, across a segment border
 //! too.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use crate::{
     checkpoint::frames::{Frame, FrameWriter},
@@ -61,6 +61,7 @@ impl CommitLog {
                 state.degraded = Some(error);
             }
         }
+        self.group_bytes.store(end - start, Ordering::Relaxed);
         self.marks.durable.advance(end.get());
         Ok(true)
     }

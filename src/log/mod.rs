@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -73,6 +73,8 @@ pub(crate) struct CommitLog {
     refused: RwLock<Option<Error>>,
     /// Whether there is such a reason: looked at by every append.
     refusing: AtomicBool,
+    /// What the last sync made durable, in bytes.
+    group_bytes: AtomicU64,
     // Lock order: flush, then warm, then spare, then blocks, then staged, then append.
     flush: Mutex<FlushState>,
     /// How far pages are warm; of the one who warms them.
@@ -115,6 +117,7 @@ impl CommitLog {
             append: Mutex::new(append),
             refused: RwLock::new(None),
             refusing: AtomicBool::new(false),
+            group_bytes: 0.into(),
             segments: Segments::new(state.segments),
             damage: state.damage,
             disk,

@@ -1,7 +1,7 @@
 //! Room ahead of the appender: blocks, warm pages, the next segment. Whatever is ready costs an
 //! append nothing; whatever is not, the append makes itself and gets the error if it cannot.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use crate::{
     disk::{AppendPath, failed},
@@ -15,6 +15,9 @@ use super::{CommitLog, segment::Segment};
 const ALLOCATE_BYTES: u64 = 64 << 20;
 /// Zeros are written and pushed out in pieces no sync has to wait long for.
 const ZERO_BYTES: u64 = 4 << 20;
+/// Zeros are worth writing for syncs of at most this many bytes. They save the file system's own
+/// writes in each sync, and cost the disk's time for as many bytes again.
+const ZERO_GROUP_MOST: u64 = 384 << 10;
 /// Pages are made ready in pieces of a large page, which keep others from mapping memory only
 /// shortly.
 const WARM_BYTES: u64 = 2 << 20;
@@ -142,12 +145,18 @@ impl CommitLog {
         let step = match self.config.append_path {
             AppendPath::Store => ALLOCATE_BYTES,
             // An appender right behind is faster than zeros can be written: it gets plain blocks.
-            AppendPath::Write if from < now + ZERO_BYTES / 4 => ALLOCATE_BYTES / 4,
+            AppendPath::Write if from < now + ZERO_BYTES / 4 || self.groups_are_large() => {
+                ALLOCATE_BYTES / 4
+            }
             AppendPath::Write => ZERO_BYTES,
         };
         let at = segment.position(from);
         self.extend(segment, at, (at + step).min(segment.len), from.saturating_since(now))?;
         Ok(true)
+    }
+
+    fn groups_are_large(&self) -> bool {
+        self.group_bytes.load(Ordering::Relaxed) > ZERO_GROUP_MOST
     }
 
     /// Makes `[from, to)` of `segment` ready, which is `distance` ahead of the appender. The caller

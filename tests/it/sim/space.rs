@@ -2,7 +2,10 @@
 
 use steadfast::{
     ErrorKind, FlushMode, Message, Step,
-    disk::{AppendPath, sim::SimDisk},
+    disk::{
+        AppendPath,
+        sim::{CallKind, SimDisk},
+    },
 };
 
 use super::scripted::*;
@@ -76,4 +79,23 @@ fn a_store_killed_on_a_full_disk_opens_with_all_it_acknowledged() {
     image.set_capacity(1 << 30);
     let image = image.crash_process();
     assert_has(&open(&image, FlushMode::Sync), &kept);
+}
+
+/// How often zeros are written ahead of 8 MiB that are synced in groups of `len` bytes.
+fn zeros_written_ahead(len: usize) -> u64 {
+    let disk = SimDisk::new(7);
+    let store = open_with(&disk, options(FlushMode::Sync).segment_bytes(64 << 20)).unwrap();
+    for _ in 0..(8 << 20) / len {
+        put(&store, len);
+        store.step(Step::Flush).unwrap();
+        store.step(Step::Prepare).unwrap();
+    }
+    assert!(disk.counts().of(CallKind::Allocate) > 1, "nothing was prepared");
+    disk.counts().of(CallKind::WriteZeros)
+}
+
+#[test]
+fn zeros_are_written_ahead_of_small_syncs_only() {
+    assert!(zeros_written_ahead(100 << 10) > 1);
+    assert_eq!(zeros_written_ahead(500 << 10), 0);
 }
