@@ -31,14 +31,6 @@ impl LogFiles {
     }
 }
 
-/// Files and directories that say: kept by a part of RocketMQ that this store does not read.
-const UNREAD: [(&str, &str); 4] = [
-    ("batchconsumequeue", "batch consume queues"),
-    ("consumequeue_ext", "consume queue extension files"),
-    ("compaction", "compacted topics"),
-    ("epochFileCheckpoint", "controller mode"),
-];
-
 /// Lists the log's files and checks their names and sizes.
 ///
 /// # Errors
@@ -95,28 +87,4 @@ fn foreign(path: &FilePath, why: &str) -> Error {
         ErrorKind::Unsupported,
         format!("{path} is not a segment of this log: {why}; move it away and open again"),
     )
-}
-
-/// Refuses directories that hold what this store does not read.
-pub(crate) fn refuse_unread(disk: &dyn Disk) -> Result<()> {
-    let root = disk.list(&FilePath::ROOT).map_err(failed("list", &FilePath::ROOT))?;
-    for (name, what) in UNREAD {
-        let Some(entry) = root.iter().find(|e| e.name == name) else { continue };
-        let used = match entry.kind {
-            EntryKind::Directory => {
-                let dir = FilePath::new(name);
-                !disk.list(&dir).map_err(failed("list", &dir))?.is_empty()
-            }
-            _ => entry.len > 0,
-        };
-        if used {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "{name} holds {what}, which this version does not read; nothing was touched"
-                ),
-            ));
-        }
-    }
-    Ok(())
 }

@@ -21,6 +21,7 @@ pub(crate) mod parallel;
 pub(crate) mod report;
 pub(crate) mod scan;
 pub(crate) mod table;
+mod unread;
 
 use files::LogFiles;
 use kept::Syncing;
@@ -76,7 +77,7 @@ struct Cut {
 
 /// Looks at the directory's own files and finds out who wrote last. Touches nothing.
 pub(crate) fn inspect(disk: &dyn Disk) -> Result<Inspected> {
-    files::refuse_unread(disk)?;
+    unread::refuse(disk)?;
     let mut files = files::list_log(disk)?;
     let checkpoint = checkpoint::newest(disk)?;
     let mut durable_end = PhysicalOffset::ZERO;
@@ -92,6 +93,9 @@ pub(crate) fn inspect(disk: &dyn Disk) -> Result<Inspected> {
         None => Some("there is no checkpoint of this store".to_owned()),
         Some(checkpoint) => foreign_sign(disk, &files, checkpoint, clean_end)?,
     };
+    if foreign.is_some() || checkpoint.is_none() {
+        unread::refuse_part_of_a_log(disk, &files)?;
+    }
     let provenance = match foreign {
         Some(_) => Provenance::Foreign,
         None => Provenance::Ours { durable_end },
@@ -190,6 +194,7 @@ pub(crate) fn examine(
     };
     if let Some(reason) = &inspected.foreign {
         report.findings.push(Finding::ForeignWriter { reason: reason.clone() });
+        unread::pending_timers(disk)?.into_iter().for_each(|text| report.note(text));
     }
     let Some(segment_bytes) = files.segment_bytes else {
         if inspected.durable_end > PhysicalOffset::ZERO {

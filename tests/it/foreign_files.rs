@@ -22,7 +22,7 @@ const MESSAGES: usize = 120;
 
 /// Checks that opening fails, names `named` and changes nothing, and that all is well once
 /// `undo` took the strange thing away.
-fn refused(dir: &Path, named: &str, undo: impl FnOnce()) {
+pub(crate) fn refused(dir: &Path, named: &str, undo: impl FnOnce()) {
     let before = listing(dir);
     for on_damage in [OnDamage::Refuse, OnDamage::Serve] {
         let error = open(dir, on_damage).expect_err("a foreign file was taken for a segment");
@@ -95,17 +95,6 @@ fn foreign_things_elsewhere_are_left_alone() {
     }
     for name in notes {
         assert_eq!(fs::read(dir.join(name)).unwrap(), b"mine", "{name}");
-    }
-}
-
-#[test]
-fn parts_of_rocketmq_that_are_not_read_are_refused_by_name() {
-    for name in ["batchconsumequeue", "consumequeue_ext", "compaction"] {
-        let home = tempfile::tempdir().unwrap();
-        let dir = home.path();
-        filled(dir, MESSAGES, Left::Closed);
-        fs::create_dir_all(dir.join(name).join("orders")).unwrap();
-        refused(dir, name, || fs::remove_dir_all(dir.join(name)).unwrap());
     }
 }
 

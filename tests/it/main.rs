@@ -13,3 +13,4 @@ mod futures;
 mod fuzz_replay;
 mod many_queues;
 mod sim;
+mod take_over;
