@@ -125,6 +125,27 @@ impl Dispatcher {
         Ok(records)
     }
 
+    /// Derives the entries of all records from `from` to `to` (or a little further) once more. The
+    /// queues of `targets` hold nothing of them yet. Moves no watermark.
+    pub(crate) fn derive(
+        &mut self,
+        targets: Targets<'_>,
+        from: PhysicalOffset,
+        to: PhysicalOffset,
+    ) -> Result<()> {
+        let mut at = from;
+        while at < to {
+            at = match targets.log.damage_in(at, at + 1) {
+                Some(hit) => hit.end,
+                None => {
+                    let slice = targets.log.rest(at)?;
+                    self.dispatch(targets, &slice, at, usize::MAX, Keys::Put)?.1
+                }
+            };
+        }
+        Ok(())
+    }
+
     fn dispatch(
         &mut self,
         targets: Targets<'_>,

@@ -174,6 +174,7 @@ impl Engine {
         let writable = self.writable()?;
         let Taken { at, queues, index } = taken;
         assert!(at.get() <= self.log.marks().durable.get(), "a checkpoint past the durable log");
+        self.rederive_unsynced(&keeper.last)?;
         self.queues.sync()?;
         let (index, index_behind) = self.sync_index(keeper, index);
         let snapshot = snapshot::write(&*self.disk, writable.checkpoints.next(), at, &queues)?;

@@ -79,6 +79,7 @@ mod options;
 mod queue;
 mod read;
 mod recovery;
+mod rederive;
 mod repair;
 mod rest;
 mod runtime;

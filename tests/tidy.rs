@@ -224,6 +224,7 @@ const LAYERS: [&[&str]; 5] = [
     &[
         "engine",
         "keeper",
+        "rederive",
         "open",
         "read",
         "follow",

@@ -294,7 +294,12 @@ impl ConsumeQueue {
                 .map_err(|e| failed("read", &file_path(&self.key, base))(e))?;
             for (n, bytes) in buffer.as_chunks().0.iter().enumerate() {
                 let Some(entry) = QueueEntry::decode(bytes) else {
-                    return Err(self.hole(at + n as u64));
+                    let hole = at + n as u64;
+                    if hole >= self.tail.lock().start {
+                        // Taken back meanwhile, because the file had lost it.
+                        return Ok(hole);
+                    }
+                    return Err(self.hole(hole));
                 };
                 out.push(entry);
             }
@@ -395,6 +400,50 @@ impl ConsumeQueue {
             self.tail.lock().blank = false;
         }
         Ok(())
+    }
+
+    /// Takes entries that are in files back into the tail, from `start` on, so that they are
+    /// written once more: `entries`, and fillers if there are more in the files. With the writer's
+    /// lock held.
+    pub(super) fn take_back(self: &Arc<Self>, start: u64, mut entries: Vec<[u8; ENTRY as usize]>) {
+        let mut tail = self.tail.lock();
+        let min = self.min.load(Ordering::Acquire);
+        // Not into files that retention removed.
+        let first = start.max(self.files.base_of(QueueOffset::new(min)) / ENTRY);
+        if first >= tail.start {
+            return;
+        }
+        entries.drain(..entries.len().min((first - start) as usize));
+        entries.resize((tail.start - first) as usize, QueueEntry::FILLER.encode());
+        let before = tail.entries.len();
+        entries.append(&mut tail.entries);
+        tail.entries = entries;
+        tail.start = first;
+        // Nobody reads what is before the first live entry; in a new file it may be lost, too.
+        tail.blank = min >= first;
+        self.has_tail(tail, before);
+    }
+
+    /// Writes the zeros behind the last entry once more: a failed sync may have brought back what
+    /// an earlier life of the file had there. With the writer's lock held.
+    pub(super) fn write_zeros_behind(&self) -> Result<()> {
+        let end = self.end();
+        let base = self.files.base_of(end);
+        // What is in the tail brings its own; without live entries there may be no file.
+        let has_own = self.tail_bytes() > 0 || self.min() == end;
+        if has_own || end.get() * ENTRY == base {
+            return Ok(());
+        }
+        let (file, created) = self.files.open_or_create(&self.key, self.id(base))?;
+        self.tail.lock().blank |= created;
+        file.write_all_at(&[0; ENTRY as usize], end.get() * ENTRY - base)
+            .map_err(|e| failed("write", &file_path(&self.key, base))(e))
+    }
+
+    /// The tail's first queue offset, and its entries.
+    pub(super) fn tail_entries(&self) -> (u64, Vec<[u8; ENTRY as usize]>) {
+        let tail = self.tail.lock();
+        (tail.start, tail.entries.clone())
     }
 
     /// Makes `min` the first entry, at most the end.

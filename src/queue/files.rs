@@ -5,7 +5,7 @@
 //! (`cache`, `directories`, `degraded`, `pending`), which are never held during a call of the disk.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt, io,
     sync::{
         Arc, Weak,
@@ -53,6 +53,15 @@ pub(super) struct FileId {
     pub(super) base: u64,
 }
 
+/// What is wrong with a queue's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flaw {
+    /// A sync failed: what was written since the one before may be lost.
+    Unsynced,
+    /// An entry is not there any more.
+    Hole,
+}
+
 /// What all queues share.
 pub(super) struct QueueFiles {
     pub(super) disk: Arc<dyn Disk>,
@@ -64,8 +73,8 @@ pub(super) struct QueueFiles {
     cache: Mutex<FileCache>,
     /// Directories with names that are not durable yet.
     directories: Mutex<BTreeSet<FilePath>>,
-    /// Queues of which a file's sync failed.
-    degraded: Mutex<BTreeSet<QueueKey>>,
+    /// Queues whose files are not what was written to them.
+    degraded: Mutex<BTreeMap<QueueKey, Flaw>>,
     /// Queues with something in their tail.
     pending: Mutex<Vec<Weak<ConsumeQueue>>>,
     /// Those of them with so much that it should be written soon.
@@ -253,13 +262,14 @@ impl QueueFiles {
         let synced = self.sync_taken(&dirty, directories);
         written?;
         synced?;
-        match self.degraded.lock().first() {
+        match self.degraded.lock().first_key_value() {
             None => Ok(()),
-            Some(key) => Err(Error::new(
+            Some((key, flaw)) => Err(Error::new(
                 ErrorKind::Io,
-                format!(
-                    "an earlier sync of a consume queue failed, it must be rebuilt queue={key}"
-                ),
+                match flaw {
+                    Flaw::Unsynced => format!("an earlier sync of a queue file failed queue={key}"),
+                    Flaw::Hole => format!("a queue file lost an entry queue={key}"),
+                },
             )),
         }
     }
@@ -290,7 +300,7 @@ impl QueueFiles {
         for Dirty { key, base, file } in dirty {
             if let Err(e) = file.sync_data() {
                 result = result.and(Err(failed("sync", &file_path(key, *base))(e)));
-                self.degraded.lock().insert(key.clone());
+                self.degraded.lock().insert(key.clone(), Flaw::Unsynced);
             }
         }
         result
@@ -298,23 +308,31 @@ impl QueueFiles {
 
     fn sync_everything(&self, dirty: &[Dirty]) -> Result<()> {
         self.disk.sync_all().map_err(|e| {
-            self.degraded.lock().extend(dirty.iter().map(|d| d.key.clone()));
+            self.degraded.lock().extend(dirty.iter().map(|d| (d.key.clone(), Flaw::Unsynced)));
             failed("sync the file system of", &FilePath::ROOT)(e)
         })
     }
 
-    /// Marks a queue whose files cannot be trusted.
+    /// Marks a queue of which a file lost an entry.
     pub(super) fn degrade(&self, key: &QueueKey) {
-        self.degraded.lock().insert(key.clone());
+        // After a failed sync that is no wonder, and what was lost is written again.
+        self.degraded.lock().entry(key.clone()).or_insert(Flaw::Hole);
     }
 
-    /// The queue is going to be rebuilt.
+    /// The queue is going to be written again.
     pub(super) fn restart(&self, key: &QueueKey) {
         self.degraded.lock().remove(key);
     }
 
     pub(super) fn degraded(&self) -> Vec<QueueKey> {
-        self.degraded.lock().iter().cloned().collect()
+        self.degraded.lock().keys().cloned().collect()
+    }
+
+    /// Those of them of which a sync failed.
+    pub(super) fn unsynced(&self) -> Vec<QueueKey> {
+        let degraded = self.degraded.lock();
+        let unsynced = degraded.iter().filter(|(_, flaw)| **flaw == Flaw::Unsynced);
+        unsynced.map(|(key, _)| key.clone()).collect()
     }
 
     #[cfg(test)]

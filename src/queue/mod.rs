@@ -17,6 +17,7 @@ use crate::{
     offset::{PhysicalOffset, QueueOffset},
 };
 
+mod again;
 mod cache;
 mod consume;
 mod files;
@@ -136,8 +137,9 @@ impl QueueTable {
     ///
     /// # Errors
     ///
-    /// The first error. Once a file's sync failed nothing is known of its queue, and every sync
-    /// fails until that queue is [`reset`](Self::reset): no checkpoint may cover it.
+    /// The first error. Once a file's sync failed nothing is known of what its queue got since the
+    /// last one, and every sync fails until that was [written again](Self::write_again) or the
+    /// queue was [`reset`](Self::reset): no checkpoint may cover it.
     pub(crate) fn sync(&self) -> Result<()> {
         self.files.sync()
     }

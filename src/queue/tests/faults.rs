@@ -15,9 +15,9 @@ fn check_durable(disk: &SimDisk, queues: &QueueTable, random: &mut crate::disk::
         again.restore(queue.key().clone(), queue.min(), queue.end());
         let problem = again.check_files(queue.key(), PhysicalOffset::new(1 << 40)).unwrap();
         assert_eq!(problem, None);
-        let end = queue.end().get();
-        let found = read(&again.get(queue.key()).unwrap(), 0, 1000);
-        assert_eq!(found, (0..end).map(entry).collect::<Vec<_>>());
+        let (min, end) = (queue.min().get(), queue.end().get());
+        let found = read(&again.get(queue.key()).unwrap(), min, 1000);
+        assert_eq!(found, entries(min, end));
     }
 }
 
@@ -94,6 +94,133 @@ fn a_sync_that_succeeds_kept_everything_whichever_call_failed_before() {
             }
         }
         assert!(failed > 50, "{failed}");
+    }
+}
+
+/// Lets each call fail in turn; what a failed sync may have taken is derived again from the last
+/// good one on.
+#[test]
+fn what_a_failed_sync_took_is_written_again_and_kept() {
+    const BEGINS: [u64; 4] = [0, 0, 3, 14];
+    let mut random = seeded();
+    for failure in [SyncFailure::KeptClean, SyncFailure::Reverted] {
+        let mut again = 0;
+        for call in 1.. {
+            let disk = SimDisk::new(random.bits());
+            let queues = table(&disk, 2);
+            let plan = FaultPlan::none().fail_any(When::Nth(call), Fault::Io);
+            disk.set_faults(plan.on_failed_sync(failure));
+            let mut ends = BEGINS;
+            let mut durable = [None; 4];
+            for round in 0..6 {
+                for (id, end) in ends.iter_mut().enumerate() {
+                    let more = if round < 5 { random.below(9) } else { 0 };
+                    fill(&queues.get_or_create("T", id as i32).unwrap(), *end, *end + more);
+                    *end += more;
+                }
+                let _ = queues.write_out();
+                for key in queues.unsynced() {
+                    let id = key.queue_id() as usize;
+                    let derived = queues.in_memory();
+                    if let Some(end) = durable[id] {
+                        derived.restore(key.clone(), at(end), at(end));
+                    }
+                    let more = ends[id] + 1;
+                    let from = durable[id].unwrap_or(BEGINS[id]);
+                    fill(&derived.get_or_create("T", id as i32).unwrap(), from, more);
+                    again += usize::from(queues.write_again(&key, &derived).is_ok());
+                }
+                if queues.sync().is_ok() {
+                    durable = ends.map(Some);
+                    check_durable(&disk, &queues, &mut random);
+                }
+            }
+            assert_eq!(durable, ends.map(Some), "call {call}");
+            let image = disk.power_failure(&mut random);
+            for found in scan_directory(&image).unwrap().queues {
+                let end = find_end(&image, &found, PhysicalOffset::new(1 << 40)).unwrap();
+                assert_eq!(end, queues.get(&found.key).unwrap().end(), "call {call}");
+            }
+            if disk.counts().total() < call {
+                break;
+            }
+        }
+        assert!(again > 5, "{again}");
+    }
+}
+
+/// A reader that meets what a failed sync took meets it no more when that was taken back.
+#[test]
+fn entries_that_were_taken_back_are_read_from_memory() {
+    let disk = SimDisk::new(1);
+    let queues = table(&disk, 4);
+    let queue = queues.get_or_create("T", 0).unwrap();
+    fill(&queue, 0, 4);
+    queues.sync().unwrap();
+    fill(&queue, 4, 13);
+    let plan = FaultPlan::none().fail(CallKind::SyncData, When::From(1), Fault::Io);
+    disk.set_faults(plan.on_failed_sync(SyncFailure::Reverted));
+    queues.sync().unwrap_err();
+    assert!(queue.entry(at(6)).is_err(), "nothing was taken");
+    disk.set_faults(FaultPlan::none());
+    let derived = queues.in_memory();
+    derived.restore(queue.key().clone(), at(4), at(4));
+    fill(&derived.get(queue.key()).unwrap(), 4, 13);
+    queues.write_again(queue.key(), &derived).unwrap();
+    assert_eq!(read(&queue, 0, 100), entries(0, 13));
+    fill(&queue, 13, 15);
+    queues.sync().unwrap();
+    assert_eq!((queues.buffered_bytes(), queues.degraded().len()), (0, 0));
+    assert_eq!(read(&queue, 0, 100), entries(0, 15));
+    check_durable(&disk, &queues, &mut seeded());
+}
+
+/// Lets the next syncs of queue files fail, then derives `T/0` again: `known` is where its durable
+/// entries ended, `to` where it ends. Gives the end that a power failure leaves in the files.
+fn end_after_a_failed_sync(
+    disk: &SimDisk,
+    queues: &QueueTable,
+    failure: SyncFailure,
+    known: Option<u64>,
+    (from, to): (u64, u64),
+) -> QueueOffset {
+    let plan = FaultPlan::none().fail(CallKind::SyncData, When::From(1), Fault::Io);
+    disk.set_faults(plan.on_failed_sync(failure));
+    queues.sync().unwrap_err();
+    disk.set_faults(FaultPlan::none());
+    let key = QueueKey::new("T", 0).unwrap();
+    let derived = queues.in_memory();
+    if let Some(end) = known {
+        derived.restore(key.clone(), at(end), at(end));
+    }
+    fill(&derived.get_or_create("T", 0).unwrap(), from, to);
+    queues.write_again(&key, &derived).unwrap();
+    queues.sync().unwrap();
+    let image = disk.power_failure(&mut seeded());
+    let scan = scan_directory(&image).unwrap();
+    find_end(&image, &scan.queues[0], PhysicalOffset::new(1 << 40)).unwrap()
+}
+
+#[test]
+fn fillers_that_a_failed_sync_took_are_written_again() {
+    for failure in [SyncFailure::KeptClean, SyncFailure::Reverted] {
+        let disk = SimDisk::new(1);
+        let queues = table(&disk, 4);
+        fill(&queues.get_or_create("T", 0).unwrap(), 3, 7);
+        assert_eq!(end_after_a_failed_sync(&disk, &queues, failure, None, (3, 7)), at(7));
+    }
+}
+
+#[test]
+fn zeros_that_a_failed_sync_took_are_written_again() {
+    for failure in [SyncFailure::KeptClean, SyncFailure::Reverted] {
+        let disk = SimDisk::new(1);
+        let queues = table(&disk, 4);
+        let queue = queues.get_or_create("T", 0).unwrap();
+        fill(&queue, 0, 9);
+        queues.sync().unwrap();
+        queues.cut(queue.key(), at(4)).unwrap();
+        assert_eq!(end_after_a_failed_sync(&disk, &queues, failure, Some(4), (4, 4)), at(4));
     }
 }
 

@@ -9,7 +9,7 @@ use steadfast::{
     Group, Message, QueueOffset, Step,
     disk::{
         AppendPath,
-        sim::{CallKind, Fault, FaultPlan, Rng, SimDisk, When},
+        sim::{CallKind, Fault, FaultPlan, Rng, SimDisk, SyncFailure, When},
     },
 };
 
@@ -355,4 +355,57 @@ fn records_without_a_checksum_are_not_taken_for_torn_after_the_checksum_was_turn
     let last = again.crash_process();
     store.abandon();
     assert_has(&open(&last, Sync), &kept);
+}
+
+/// A queue file whose sync failed once kept every later checkpoint away, and so retention.
+#[test]
+fn a_failed_sync_of_a_queue_file_holds_up_one_checkpoint_and_loses_nothing() {
+    for (seed, failure) in (0..20).zip([SyncFailure::KeptClean, SyncFailure::Reverted].repeat(10)) {
+        let (disk, clock) = (SimDisk::new(seed), clock());
+        disk.set_clock(clock.clone());
+        let mut options = options(Sync);
+        options.retention.reserved = Duration::from_secs(60);
+        let builder = steadfast::Store::builder_on(std::sync::Arc::new(disk.clone()));
+        let store = builder.options(options).clock(clock.clone()).open_stepped().unwrap();
+        let checkpoints = seed % 3;
+        let mut kept = Vec::new();
+        for _ in 0..checkpoints {
+            kept.extend(puts(&store, 11));
+            flush(&store);
+            store.step(Step::Checkpoint).unwrap();
+        }
+        kept.extend(puts(&store, 14));
+        flush(&store);
+        let plan = FaultPlan::none();
+        let plan = plan.fail(CallKind::SyncData, When::Nth(1), Fault::Io).under("consumequeue/");
+        disk.set_faults(plan.on_failed_sync(failure));
+        store.step(Step::Checkpoint).unwrap_err();
+        kept.extend(puts(&store, 3));
+        flush(&store);
+        store.step(Step::Checkpoint).unwrap();
+        store.step(Step::Keep).unwrap();
+        store.health().unwrap();
+        assert_has(&store, &kept);
+        for power in 0..5 {
+            let image = disk.power_failure(&mut Rng::new(power));
+            let store = open(&image, Sync);
+            let rebuilt = |f: &Finding| matches!(f, Finding::Rebuilt { .. });
+            assert!(!store.recovery().findings.iter().any(rebuilt), "{}", store.recovery());
+            assert_eq!(store.recovery().dispatched_from, store.progress().written);
+            assert_has(&store, &kept);
+            store.abandon();
+        }
+        kept.extend((0..6).map(|_| put(&store, 2500)));
+        flush(&store);
+        clock.advance(Duration::from_secs(3600));
+        store.step(Step::Retain).unwrap();
+        let start = store.progress().start.get();
+        assert!(start > 0, "retention did nothing");
+        kept.retain(|message| message.at >= start);
+        assert_has(&store, &kept);
+        store.close().unwrap();
+        let store = open(&disk.power_failure(&mut Rng::new(seed)), Sync);
+        assert!(store.recovery().was_clean, "{}", store.recovery());
+        assert_has(&store, &kept);
+    }
 }
