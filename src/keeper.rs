@@ -221,9 +221,8 @@ impl Engine {
         let usage = self.disk.usage().map_err(failed("look at the space of", &FilePath::ROOT))?;
         let used = usage.used_percent();
         let rules = &self.options.retention;
-        let hour = self.clock.now().as_millis().div_euclid(3_600_000).rem_euclid(24) as u8;
         let forced = rules.forced == ForcedCleaning::WhenFull && used >= rules.force_ratio;
-        if forced || used >= rules.clean_ratio || rules.delete_hours.contains(&hour) {
+        if forced || used >= rules.clean_ratio || rules.is_time_to_delete(self.clock.now()) {
             self.remove_expired(keeper, forced)?;
         }
         let usage = self.disk.usage().map_err(failed("look at the space of", &FilePath::ROOT))?;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    offset::StoreTime,
+};
 
 /// When an append counts as acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,9 +51,13 @@ pub enum KeyIndexing {
 pub struct Retention {
     /// Segments younger than this are kept. Default: 72 h (RocketMQ's `fileReservedTime`).
     pub reserved: Duration,
-    /// Hours of the day (UTC, 0 to 23) in which expired segments are deleted. Default: `[4]`
+    /// Hours of the day (0 to 23) in which expired segments are deleted. Default: `[4]`
     /// (`deleteWhen`). Above [`clean_ratio`](Self::clean_ratio) every hour is one.
     pub delete_hours: Vec<u8>,
+    /// How far the clocks on the wall are ahead of UTC, for
+    /// [`delete_hours`](Self::delete_hours): less than a day, negative in the west. Default: 0.
+    /// RocketMQ takes local time, which the engine does not know.
+    pub utc_offset_minutes: i16,
     /// Use of the file system, in percent, above which expired segments go at any hour.
     /// Default: 75 (`diskMaxUsedSpaceRatio`).
     pub clean_ratio: u8,
@@ -74,11 +81,21 @@ pub enum ForcedCleaning {
     WhenFull,
 }
 
+impl Retention {
+    /// Whether `now` is in one of the hours in which expired segments are deleted.
+    pub(crate) fn is_time_to_delete(&self, now: StoreTime) -> bool {
+        let minutes = now.as_millis().div_euclid(60_000) + i64::from(self.utc_offset_minutes);
+        let hour = minutes.div_euclid(60).rem_euclid(24);
+        self.delete_hours.iter().any(|wanted| i64::from(*wanted) == hour)
+    }
+}
+
 impl Default for Retention {
     fn default() -> Self {
         Self {
             reserved: Duration::from_secs(72 * 3600),
             delete_hours: vec![4],
+            utc_offset_minutes: 0,
             clean_ratio: 75,
             refuse_ratio: 90,
             forced: ForcedCleaning::Never,
@@ -228,6 +245,13 @@ impl Options {
                 return bad(name, ratio.into(), "10 to 100 percent");
             }
         }
+        if r.utc_offset_minutes.unsigned_abs() >= 24 * 60 {
+            return Err(Error::invalid(format!(
+                "option retention.utc_offset_minutes must be less than a day \
+                 retention.utc_offset_minutes={}",
+                r.utc_offset_minutes
+            )));
+        }
         if let Some(&hour) = r.delete_hours.iter().find(|&&h| h > 23) {
             return bad("retention.delete_hours", hour.into(), "hours of the day, 0 to 23");
         }
@@ -242,6 +266,39 @@ mod tests {
     #[test]
     fn defaults_are_valid() {
         Options::default().validate().unwrap();
+    }
+
+    #[test]
+    fn hours_of_the_day_are_those_of_the_clocks_on_the_wall() {
+        // 22:13:20 UTC.
+        let now = StoreTime::from_millis(1_700_000_000_000);
+        let at = |utc_offset_minutes, hour| {
+            let rules =
+                Retention { delete_hours: vec![hour], utc_offset_minutes, ..Default::default() };
+            rules.is_time_to_delete(now)
+        };
+        for (offset, hour) in [
+            (0, 22),
+            (46, 22),
+            (47, 23),
+            (106, 23),
+            (107, 0),
+            (345, 3),
+            (480, 6),
+            (-14, 21),
+            (-300, 17),
+            (1439, 22),
+            (-1439, 22),
+        ] {
+            let hours: Vec<_> = (0..24).filter(|hour| at(offset, *hour)).collect();
+            assert_eq!(hours, [hour], "{offset}");
+        }
+        let rules = Retention { utc_offset_minutes: -60, ..Default::default() };
+        assert!(rules.is_time_to_delete(StoreTime::from_millis(-19 * 3_600_000)));
+        let mut options = Options::default();
+        options.retention.utc_offset_minutes = -1440;
+        let text = options.validate().unwrap_err().to_string();
+        assert!(text.contains("retention.utc_offset_minutes=-1440"), "{text}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use steadfast::{OnDamage, Options, Store, StoreBuilder};
 
-use crate::{exit::Failure, options::OptionArgs};
+use crate::{exit::Failure, options::OptionArgs, time::utc_offset_minutes};
 
 /// The store that a command works on.
 #[derive(Debug, clap::Args)]
@@ -41,9 +41,12 @@ impl StoreArgs {
     }
 }
 
-/// The options a command opens with: what was given, and damage does not keep the rest away.
+/// The options a command opens with: what was given, damage does not keep the rest away, and hours
+/// are local time.
 pub(crate) fn options(args: &OptionArgs) -> Options {
-    args.apply(Options::default().on_damage(OnDamage::Serve))
+    let mut options = Options::default().on_damage(OnDamage::Serve);
+    options.retention.utc_offset_minutes = utc_offset_minutes();
+    args.apply(options)
 }
 
 /// Opens the store in `dir` for reading and writing, making it if there is none.

@@ -40,6 +40,9 @@ const KEYS: &[(&str, &str, Set)] = &[
         o.retention.delete_hours = hours.collect::<Result<_, _>>()?;
         Ok(())
     }),
+    ("retention.utc_offset_minutes", "MINUTES", |o, v| {
+        number(v, &mut o.retention.utc_offset_minutes)
+    }),
     ("retention.clean_ratio", "PERCENT", |o, v| number(v, &mut o.retention.clean_ratio)),
     ("retention.refuse_ratio", "PERCENT", |o, v| number(v, &mut o.retention.refuse_ratio)),
     ("retention.forced", "never|when_full", |o, v| {
@@ -138,6 +141,8 @@ mod tests {
         assert_eq!(options.retention.reserved.as_secs(), 72 * 3600);
         assert_eq!(options.flush, FlushMode::Sync);
         assert_eq!(with(&["retention.delete_hours=4,16"]).retention.delete_hours, [4, 16]);
+        let west = with(&["retention.utc_offset_minutes=-300"]);
+        assert_eq!(west.retention.utc_offset_minutes, -300);
     }
 
     #[test]

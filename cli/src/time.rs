@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::{Timestamp, tz::TimeZone};
 use steadfast::StoreTime;
 
 /// Milliseconds since 1970, or RFC 3339.
@@ -9,12 +10,21 @@ pub(crate) fn parse_time(text: &str) -> Result<StoreTime, String> {
     if let Ok(millis) = text.parse() {
         return Ok(StoreTime::from_millis(millis));
     }
-    match text.parse::<jiff::Timestamp>() {
+    match text.parse::<Timestamp>() {
         Ok(time) => Ok(StoreTime::from_millis(time.as_millisecond())),
         Err(e) => Err(format!(
             "neither milliseconds since 1970 nor a time such as 2026-11-22T15:04:05Z: {e}"
         )),
     }
+}
+
+/// How far local time is ahead of UTC now, as `TZ` or the system says; 0 where neither does.
+pub(crate) fn utc_offset_minutes() -> i16 {
+    offset_minutes(&TimeZone::system(), Timestamp::now())
+}
+
+fn offset_minutes(zone: &TimeZone, at: Timestamp) -> i16 {
+    i16::try_from(zone.to_offset(at).seconds().div_euclid(60)).unwrap_or(0)
 }
 
 /// A number with one of the units ms, s, m, h, d.
@@ -59,6 +69,17 @@ mod tests {
         let zoned = parse_time("2023-11-15T00:13:20.007+02:00").unwrap();
         assert_eq!(zoned.as_millis(), 1_700_000_000_007);
         assert!(parse_time("yesterday").is_err());
+    }
+
+    #[test]
+    fn local_time_is_ahead_of_utc_as_the_zone_says_for_that_day() {
+        let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let nepal = TimeZone::posix("<+0545>-5:45").unwrap();
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        assert_eq!(offset_minutes(&berlin, at("2026-11-23T04:00:00Z")), 60);
+        assert_eq!(offset_minutes(&berlin, at("2026-07-23T04:00:00Z")), 120);
+        assert_eq!(offset_minutes(&nepal, at("2026-07-23T04:00:00Z")), 345);
+        assert_eq!(offset_minutes(&TimeZone::UTC, at("2026-07-23T04:00:00Z")), 0);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod flips;
 mod model;
 mod ops;
 mod regressions;
+mod retention;
 mod rows;
 mod scripted;
 mod setup;
