@@ -10,11 +10,12 @@ use std::{io, sync::Arc};
 use crate::{
     disk::{Access, Disk, DiskFile, EntryKind, FilePath, failed},
     error::Result,
-    format::crc::crc32,
+    format::{
+        be::{be32, be64},
+        crc::crc32,
+    },
     offset::PhysicalOffset,
 };
-
-use super::{u32_at, u64_at};
 
 /// Where the frames are.
 pub(crate) const FRAMES_DIR: &str = "steadfast/frames";
@@ -58,18 +59,18 @@ impl Frame {
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() < FRAME_BYTES || u32_at(bytes, 28) != crc32(&bytes[..28]) {
+        if bytes.len() < FRAME_BYTES || be32(bytes, 28) != crc32(&bytes[..28]) {
             return None;
         }
-        let flags = u32_at(bytes, 12);
+        let flags = be32(bytes, 12);
         if flags & 0xff00_0000 != VERSION {
             return None;
         }
         Some(Self {
-            start: PhysicalOffset::new(u64_at(bytes, 0)),
-            len: u32_at(bytes, 8),
+            start: PhysicalOffset::new(be64(bytes, 0)),
+            len: be32(bytes, 8),
             all_record_crc: flags & FLAG_RECORD_CRC != 0,
-            bytes_crc: (flags & FLAG_BYTES_CRC != 0).then(|| u32_at(bytes, 16)),
+            bytes_crc: (flags & FLAG_BYTES_CRC != 0).then(|| be32(bytes, 16)),
         })
     }
 }

@@ -1,11 +1,10 @@
 //! Record, queue entry and index bytes: pure functions, no I/O, no clock.
 
 pub mod batch;
+pub(crate) mod be;
 pub mod crc;
 pub mod entry;
 pub mod frame;
-#[cfg(test)]
-mod golden_tests;
 pub mod hash;
 mod ids;
 pub mod index;
@@ -18,4 +17,6 @@ pub mod record;
 pub mod resync;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod view;
