@@ -13,6 +13,7 @@ use crate::{
     format::{
         be::{be32, be64},
         crc::crc32,
+        file_name,
     },
     offset::PhysicalOffset,
 };
@@ -185,10 +186,9 @@ pub(crate) fn list(disk: &dyn Disk) -> Result<Vec<PhysicalOffset>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(failed("list", &dir)(e)),
     };
-    let numbers = entries.iter().filter(|e| e.kind == EntryKind::File);
-    // No log gets that far; below it no arithmetic on positions overflows.
-    let sane = numbers.filter_map(|e| e.name.parse().ok().filter(|base| *base <= i64::MAX as u64));
-    Ok(sane.map(PhysicalOffset::new).collect())
+    let files = entries.iter().filter(|e| e.kind == EntryKind::File);
+    let bases = files.filter_map(|e| file_name::position(&e.name));
+    Ok(bases.map(PhysicalOffset::new).collect())
 }
 
 /// The sound frames of the segment `[base, base + segment_bytes)`, newest first, until `enough`

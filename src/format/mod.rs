@@ -4,6 +4,7 @@ pub mod batch;
 pub(crate) mod be;
 pub mod crc;
 pub mod entry;
+pub(crate) mod file_name;
 pub mod frame;
 pub mod hash;
 mod ids;

@@ -343,8 +343,3 @@ pub(super) fn queue_dir(key: &QueueKey) -> FilePath {
 pub(crate) fn file_path(key: &QueueKey, base: u64) -> FilePath {
     FilePath::new(&format!("{ROOT}/{}/{}/{base:020}", key.topic(), key.queue_id()))
 }
-
-/// The first byte that a file's name says it holds, `None` if that is not how files are named.
-pub(super) fn parse_base(name: &str) -> Option<u64> {
-    (name.len() == 20 && name.bytes().all(|b| b.is_ascii_digit())).then(|| name.parse().ok())?
-}

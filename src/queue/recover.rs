@@ -5,12 +5,12 @@ use std::io;
 
 use super::{
     QueueTable,
-    files::{ENTRY, file_path, parse_base, queue_dir, root},
+    files::{ENTRY, file_path, queue_dir, root},
 };
 use crate::{
     disk::{Access, DirEntry, Disk, EntryKind, FilePath, failed},
     error::{Error, ErrorKind, Result},
-    format::entry::QueueEntry,
+    format::{entry::QueueEntry, file_name},
     name::QueueKey,
     offset::{PhysicalOffset, QueueOffset},
 };
@@ -94,7 +94,7 @@ pub(super) fn list_files(
 ) -> Result<Vec<FileOnDisk>> {
     let mut files = Vec::new();
     for entry in list(disk, dir)? {
-        match parse_base(&entry.name) {
+        match file_name::position(&entry.name) {
             Some(base) if entry.kind == EntryKind::File && base <= BASE_MAX => {
                 files.push(FileOnDisk { base, len: entry.len });
             }

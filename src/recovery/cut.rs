@@ -5,6 +5,7 @@ use std::io;
 use crate::{
     disk::{Access, Disk, FilePath, failed, replace},
     error::Result,
+    format::file_name,
     log::segment::{LOG_DIR, path_of},
     offset::{PhysicalOffset, StoreTime},
 };
@@ -95,7 +96,7 @@ pub(crate) fn zero_again(extent: &Extent<'_>, end: PhysicalOffset) -> Result<()>
         Err(e) => return Err(failed("list", &dir)(e)),
     };
     for entry in entries {
-        let offset = entry.name.split('-').next().and_then(|digits| digits.parse().ok());
+        let offset = entry.name.split('-').next().and_then(file_name::position);
         let Some(from) = offset.map(PhysicalOffset::new) else { continue };
         let Some(until) = from.get().checked_add(entry.len).map(PhysicalOffset::new) else {
             continue;

@@ -5,6 +5,7 @@ use std::io;
 use crate::{
     disk::{Disk, EntryKind, FilePath, failed},
     error::{Error, ErrorKind, Result},
+    format::file_name,
     log::segment::LOG_DIR,
     offset::PhysicalOffset,
 };
@@ -56,15 +57,15 @@ pub(crate) fn list_log(disk: &dyn Disk) -> Result<LogFiles> {
     let mut found = Vec::new();
     for entry in entries {
         let path = dir.join(&entry.name);
-        let digits = entry.name.len() == 20 && entry.name.bytes().all(|b| b.is_ascii_digit());
         match entry.kind {
             // The Java store passes over directories, too.
             EntryKind::Directory => {}
-            EntryKind::File if digits => match entry.name.parse() {
-                Ok(base) if base <= i64::MAX as u64 => found.push((base, entry.len, path)),
-                _ => return Err(foreign(&path, "its number is too large")),
+            EntryKind::File => match file_name::position(&entry.name) {
+                Some(base) => found.push((base, entry.len, path)),
+                None => {
+                    return Err(foreign(&path, "its name is not a number below 2^63 in 20 digits"));
+                }
             },
-            EntryKind::File => return Err(foreign(&path, "its name is not 20 digits")),
             EntryKind::Other => return Err(foreign(&path, "it is not a regular file")),
         }
     }

@@ -6,6 +6,7 @@ use super::{Findings, Severity};
 use crate::{
     disk::{Disk, EntryKind, FilePath, failed},
     error::Result,
+    format::file_name,
     log::segment::{LOG_DIR, path_of},
     offset::PhysicalOffset,
     recovery::{Inspected, files::LogFiles},
@@ -27,10 +28,8 @@ pub(super) fn names_are_sound(disk: &dyn Disk, findings: &mut Findings<'_>) -> R
     let mut segments = Vec::new();
     for entry in entries.iter().filter(|e| e.kind != EntryKind::Directory) {
         let path = dir.join(&entry.name);
-        let digits = entry.name.len() == 20 && entry.name.bytes().all(|b| b.is_ascii_digit());
-        let base = entry.name.parse().ok().filter(|base: &u64| *base <= i64::MAX as u64);
-        match base {
-            Some(base) if digits && entry.kind == EntryKind::File => {
+        match file_name::position(&entry.name) {
+            Some(base) if entry.kind == EntryKind::File => {
                 segments.push((base, entry.len, path));
             }
             _ => {
