@@ -3,10 +3,11 @@
 use std::{io, time::Duration};
 
 use crate::{
-    checkpoint::{Checkpoint, JAVA_CHECKPOINT_BYTES, frames, snapshot, snapshot::QueueState},
+    checkpoint::{Checkpoint, frames, snapshot, snapshot::QueueState},
     disk::{FilePath, failed},
     engine::Engine,
     error::{Error, ErrorKind, Result},
+    format::java::JAVA_FIELDS_BYTES,
     index::IndexState,
     log::segment::{LOG_DIR, Segment, path_of},
     offset::{PhysicalOffset, StoreTime},
@@ -188,7 +189,7 @@ impl Engine {
             snapshot: Some(snapshot),
             index,
             index_behind,
-            java: [0; JAVA_CHECKPOINT_BYTES],
+            java: [0; JAVA_FIELDS_BYTES],
         };
         keeper.last = writable.checkpoints.write(checkpoint)?;
         snapshot::remove_others(&*self.disk, Some(snapshot.sequence));

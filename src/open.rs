@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::{
     checkpoint::{
-        Checkpoint, CheckpointFile, JAVA_CHECKPOINT_BYTES, OWN_DIR,
+        Checkpoint, CheckpointFile, OWN_DIR,
         frames::FRAMES_DIR,
         snapshot::{self, QueueState},
     },
@@ -16,7 +16,11 @@ use crate::{
     dispatch::Dispatcher,
     engine::{Engine, Writable},
     error::{Error, ErrorKind, Result},
-    format::{index::IndexGeometry, record::RecordLimits},
+    format::{
+        index::IndexGeometry,
+        java::{JAVA_FIELDS_BYTES, JavaCheckpoint},
+        record::RecordLimits,
+    },
     index::{KeyIndex, Known},
     keeper::Keeper,
     log::{
@@ -508,7 +512,7 @@ fn take_over(
         snapshot: kept.as_ref().and_then(|c| c.snapshot),
         index: kept.as_ref().and_then(|c| c.index.clone()),
         index_behind: kept.as_ref().is_some_and(|c| c.index_behind),
-        java: [0; JAVA_CHECKPOINT_BYTES],
+        java: [0; JAVA_FIELDS_BYTES],
     })?;
     write_java_files(&*disk)?;
     let clamped = engine.consumers.clamp(|key| engine.queues.get(key).map(|q| q.end()));
@@ -533,7 +537,7 @@ fn take_over(
 /// Java store checks and rebuilds everything.
 fn write_java_files(disk: &dyn Disk) -> Result<()> {
     let checkpoint = FilePath::new(JAVA_CHECKPOINT);
-    let zeros = [0; 4096];
+    let zeros = JavaCheckpoint::default().encode();
     if load(disk, &checkpoint, 1 << 20)?.is_none_or(|bytes| bytes != zeros) {
         let temp = FilePath::new("steadfast/java-checkpoint.tmp");
         replace(disk, &temp, &checkpoint, &zeros)?;

@@ -14,6 +14,7 @@ use crate::{
     format::{
         be::{be32, be64},
         crc::crc32,
+        java::JAVA_FIELDS_BYTES,
     },
     index::IndexState,
     offset::PhysicalOffset,
@@ -27,8 +28,6 @@ use snapshot::SnapshotRef;
 
 /// The directory of our own files.
 pub(crate) const OWN_DIR: &str = "steadfast";
-/// Bytes of RocketMQ's checkpoint that are in use in any 5.x version.
-pub(crate) const JAVA_CHECKPOINT_BYTES: usize = 48;
 
 const PATH: &str = "steadfast/checkpoint";
 const MAGIC: u32 = 0x5346_4350;
@@ -64,8 +63,9 @@ pub(crate) struct Checkpoint {
     pub(crate) index: Option<IndexState>,
     /// The index could not be written behind what `index` says, so it lacks later keys.
     pub(crate) index_behind: bool,
-    /// RocketMQ's checkpoint as we last wrote it: other bytes there mean another program ran.
-    pub(crate) java: [u8; JAVA_CHECKPOINT_BYTES],
+    /// The fields of RocketMQ's checkpoint as we last wrote it: other bytes there mean another
+    /// program ran.
+    pub(crate) java: [u8; JAVA_FIELDS_BYTES],
 }
 
 impl Checkpoint {
@@ -139,8 +139,8 @@ impl Checkpoint {
                 end: PhysicalOffset::new(be64(slot, 104)),
             });
         }
-        let mut java = [0; JAVA_CHECKPOINT_BYTES];
-        java.copy_from_slice(&slot[112..112 + JAVA_CHECKPOINT_BYTES]);
+        let mut java = [0; JAVA_FIELDS_BYTES];
+        java.copy_from_slice(&slot[112..112 + JAVA_FIELDS_BYTES]);
         Ok(Some(Self {
             sequence: be64(slot, 8),
             durable_end: PhysicalOffset::new(be64(slot, 16)),
@@ -262,7 +262,7 @@ mod tests {
                 end: PhysicalOffset::new(99_000),
             }),
             index_behind: true,
-            java: [3; JAVA_CHECKPOINT_BYTES],
+            java: [3; JAVA_FIELDS_BYTES],
         }
     }
 

@@ -4,10 +4,10 @@
 use std::{io, sync::Arc};
 
 use crate::{
-    checkpoint::{self, Checkpoint, JAVA_CHECKPOINT_BYTES, frames},
+    checkpoint::{self, Checkpoint, frames},
     disk::{Access, Disk, FilePath, failed, load},
     error::{Error, ErrorKind, Result},
-    format::{frame::ChecksumRule, layout::BLANK_BYTES},
+    format::{frame::ChecksumRule, java::JAVA_FIELDS_BYTES, layout::BLANK_BYTES},
     log::{DamagedRange, segment::Segment},
     offset::{PhysicalOffset, StoreTime},
     options::OnDamage,
@@ -138,7 +138,7 @@ fn foreign_sign(
 ) -> Result<Option<String>> {
     let path = FilePath::new(JAVA_CHECKPOINT);
     if let Some(bytes) = load(disk, &path, 1 << 20)? {
-        let mut java = [0; JAVA_CHECKPOINT_BYTES];
+        let mut java = [0; JAVA_FIELDS_BYTES];
         let len = bytes.len().min(java.len());
         java[..len].copy_from_slice(&bytes[..len]);
         if java != checkpoint.java {

@@ -8,7 +8,7 @@ use crate::{
     consumer,
     disk::{Access, EntryKind, FilePath, failed, load},
     error::{ErrorKind, Result},
-    format::{crc::crc32_from, offsets_json},
+    format::{crc::crc32_from, java::JAVA_FIELDS_BYTES, offsets_json},
     log::segment::path_of,
     name::QueueKey,
     recovery::{ABORT, JAVA_CHECKPOINT, cut::QUARANTINE_DIR},
@@ -126,7 +126,7 @@ pub(super) fn leftovers(context: &Context<'_>, findings: &mut Findings<'_>) -> R
     }
     let java = FilePath::new(JAVA_CHECKPOINT);
     match load(disk, &java, 1 << 20) {
-        Ok(Some(bytes)) if bytes.len() < crate::checkpoint::JAVA_CHECKPOINT_BYTES => {
+        Ok(Some(bytes)) if bytes.len() < JAVA_FIELDS_BYTES => {
             findings.note("java-checkpoint", &java, format!("too short len={}", bytes.len()));
         }
         Ok(_) => {}
