@@ -1,10 +1,10 @@
 //! Housekeeping: checkpoints, saved consumer offsets, retention, the clean close.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use crate::{
     checkpoint::{Checkpoint, frames, snapshot, snapshot::QueueState},
-    disk::{FilePath, failed},
+    disk::{self, FilePath, failed},
     engine::Engine,
     error::{Error, ErrorKind, Result},
     format::java::JAVA_FIELDS_BYTES,
@@ -305,12 +305,7 @@ impl Engine {
             }
         }
         while self.log.start() < start {
-            let path = path_of(self.log.start());
-            match self.disk.remove(&path) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(failed("remove", &path)(e)),
-            }
+            disk::remove(&*self.disk, &path_of(self.log.start()))?;
             keeper.removed.segments += 1;
             if self.log.segments().remove_first().is_none() {
                 break;

@@ -12,7 +12,7 @@ use crate::{
     },
     clock::Clock,
     consumer::ConsumerOffsets,
-    disk::{Access, DirectoryLock, Disk, FilePath, failed, load, replace},
+    disk::{self, Access, DirectoryLock, Disk, FilePath, failed, load, replace},
     dispatch::Dispatcher,
     engine::{Engine, Writable},
     error::{Error, ErrorKind, Result},
@@ -284,11 +284,7 @@ fn ends_on_disk(
 /// options say, what they hold tells which numbers they were made with.
 fn index_geometry(disk: &dyn Disk, options: &Options) -> Result<IndexGeometry> {
     let wanted = IndexGeometry { slots: options.index_slots, entries: options.index_entries };
-    let dir = FilePath::new("index");
-    let files = match disk.list(&dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(wanted),
-        listed => listed.map_err(failed("list", &dir))?,
-    };
+    let files = disk::list(disk, &FilePath::new("index"))?;
     if files.iter().any(|file| file.len == wanted.file_bytes()) {
         return Ok(wanted);
     }

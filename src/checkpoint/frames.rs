@@ -8,7 +8,7 @@
 use std::{io, sync::Arc};
 
 use crate::{
-    disk::{Access, Disk, DiskFile, EntryKind, FilePath, failed},
+    disk::{self, Access, Disk, DiskFile, EntryKind, FilePath, failed},
     error::Result,
     format::{
         be::{be32, be64},
@@ -180,12 +180,7 @@ impl Unsynced {
 
 /// The segments that have a frame file, ascending.
 pub(crate) fn list(disk: &dyn Disk) -> Result<Vec<PhysicalOffset>> {
-    let dir = FilePath::new(FRAMES_DIR);
-    let entries = match disk.list(&dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(failed("list", &dir)(e)),
-    };
+    let entries = disk::list(disk, &FilePath::new(FRAMES_DIR))?;
     let files = entries.iter().filter(|e| e.kind == EntryKind::File);
     let bases = files.filter_map(|e| file_name::position(&e.name));
     Ok(bases.map(PhysicalOffset::new).collect())

@@ -1,10 +1,8 @@
 //! All queues' ends as of one log position: what recovery starts from, and the only memory of
 //! queue offsets once retention took the log they were counted in.
 
-use std::io;
-
 use crate::{
-    disk::{Disk, EntryKind, FilePath, failed, load},
+    disk::{self, Disk, EntryKind, FilePath, failed, load},
     error::Result,
     format::{
         be::{be32, be64},
@@ -58,11 +56,7 @@ pub(crate) fn write(
 ) -> Result<SnapshotRef> {
     let bytes = encode(at, queues);
     let path = path(sequence);
-    match disk.remove(&path) {
-        Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => return Err(failed("remove", &path)(e)),
-    }
+    disk::remove(disk, &path)?;
     let file = disk.create(&path, bytes.len() as u64).map_err(failed("create", &path))?;
     file.write_all_at(&bytes, 0).map_err(failed("write", &path))?;
     file.sync_data().map_err(failed("sync", &path))?;

@@ -1,9 +1,7 @@
 //! What lies in the store's directory, looked at without touching anything.
 
-use std::io;
-
 use crate::{
-    disk::{Disk, EntryKind, FilePath, failed},
+    disk::{self, Disk, EntryKind, FilePath, failed},
     error::{Error, ErrorKind, Result},
     format::file_name,
     log::segment::LOG_DIR,
@@ -49,13 +47,8 @@ const UNREAD: [(&str, &str); 4] = [
 pub(crate) fn list_log(disk: &dyn Disk) -> Result<LogFiles> {
     let dir = FilePath::new(LOG_DIR);
     let mut files = LogFiles::default();
-    let entries = match disk.list(&dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(files),
-        Err(e) => return Err(failed("list", &dir)(e)),
-    };
     let mut found = Vec::new();
-    for entry in entries {
+    for entry in disk::list(disk, &dir)? {
         let path = dir.join(&entry.name);
         match entry.kind {
             // The Java store passes over directories, too.

@@ -1,10 +1,8 @@
 //! The log's files by name and size.
 
-use std::io;
-
 use super::{Findings, Severity};
 use crate::{
-    disk::{Disk, EntryKind, FilePath, failed},
+    disk::{self, Disk, EntryKind, FilePath},
     error::Result,
     format::file_name,
     log::segment::{LOG_DIR, path_of},
@@ -15,11 +13,7 @@ use crate::{
 /// Looks for what keeps a store from being opened at all. Returns whether there is nothing.
 pub(super) fn names_are_sound(disk: &dyn Disk, findings: &mut Findings<'_>) -> Result<bool> {
     let dir = FilePath::new(LOG_DIR);
-    let entries = match disk.list(&dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
-        Err(e) => return Err(failed("list", &dir)(e)),
-    };
+    let entries = disk::list(disk, &dir)?;
     let mut sound = true;
     let mut bad = |path: &FilePath, len, detail: String, sound: &mut bool| {
         *sound = false;
