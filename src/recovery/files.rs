@@ -28,6 +28,24 @@ impl LogFiles {
             self.retired = self.bases.drain(..first).collect();
         }
     }
+
+    /// Where the segment begins in which `at` lies, whether its file is there or not: then it would
+    /// begin a whole number of segments behind one that is. `at` itself before all segments.
+    pub(crate) fn base_of(&self, at: PhysicalOffset) -> PhysicalOffset {
+        let behind = self.bases.partition_point(|base| *base <= at);
+        match (behind.checked_sub(1), self.segment_bytes) {
+            (Some(last), Some(size)) => {
+                let base = self.bases[last];
+                base + (at - base) / size * size
+            }
+            _ => at,
+        }
+    }
+
+    /// As [`base_of`](Self::base_of), but `None` unless the file is there.
+    pub(crate) fn holding(&self, at: PhysicalOffset) -> Option<PhysicalOffset> {
+        Some(self.base_of(at)).filter(|base| self.bases.binary_search(base).is_ok())
+    }
 }
 
 /// Files and directories that say: kept by a part of RocketMQ that this store does not read.

@@ -18,6 +18,7 @@ pub(crate) mod files;
 pub(crate) mod floors;
 pub(crate) mod kept;
 pub(crate) mod parallel;
+pub(crate) mod reader;
 pub(crate) mod report;
 pub(crate) mod scan;
 pub(crate) mod table;

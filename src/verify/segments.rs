@@ -51,18 +51,9 @@ pub(super) fn names_are_sound(disk: &dyn Disk, findings: &mut Findings<'_>) -> R
     Ok(sound)
 }
 
-/// The file that holds the log's byte `at`, and where in it.
+/// The file that holds the log's byte `at`, or would, and where in it.
 pub(super) fn place(files: &LogFiles, at: PhysicalOffset) -> (FilePath, u64) {
-    let behind = files.bases.partition_point(|base| *base <= at);
-    let Some(base) = behind.checked_sub(1).map(|i| files.bases[i]) else {
-        return (path_of(at), 0);
-    };
-    let size = files.segment_bytes.unwrap_or(u64::MAX);
-    if at - base >= size {
-        // Its file is missing; it would begin a whole number of files behind.
-        let missing = base + (at - base) / size * size;
-        return (path_of(missing), at - missing);
-    }
+    let base = files.base_of(at);
     (path_of(base), at - base)
 }
 
