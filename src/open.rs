@@ -1,6 +1,6 @@
 //! The sequence of opening: lock, look, decide, and only then touch anything.
 
-use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use parking_lot::Mutex;
 
@@ -15,7 +15,7 @@ use crate::{
     disk::{self, Access, DirectoryLock, Disk, FilePath, failed, load, replace},
     dispatch::Dispatcher,
     engine::{Engine, Writable},
-    error::{Error, ErrorKind, Result},
+    error::Result,
     format::{
         index::IndexGeometry,
         java::{JAVA_FIELDS_BYTES, JavaCheckpoint},
@@ -31,9 +31,11 @@ use crate::{
     },
     name::QueueKey,
     offset::{PhysicalOffset, QueueOffset},
-    options::{FlushMode, KeyIndexing, Options, RecordChecksum},
+    options::{KeyIndexing, Options, RecordChecksum},
     queue::{QueueConfig, QueueOnDisk, QueueTable, find_end, infer_file_bytes, scan_directory},
-    recovery::{self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog, parallel, report::Finding},
+    recovery::{
+        self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog, lock, parallel, report::Finding,
+    },
     rest::Rest,
     ticket::TicketContext,
     verify,
@@ -54,7 +56,6 @@ pub(crate) struct OpenRequest {
     pub(crate) rebuild: bool,
 }
 
-const LOCK: &str = "lock";
 const DIRECTORIES: [&str; 6] = [LOG_DIR, "consumequeue", "index", "config", OWN_DIR, FRAMES_DIR];
 const STALE: &str = "the queues' files are not as the checkpoint says";
 
@@ -84,10 +85,10 @@ struct Derived {
 pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
     request.options.validate()?;
     let write = request.access == Access::Write;
-    let lock = write.then(|| take_lock(&*request.disk)).transpose()?;
+    let lock = write.then(|| lock::take(&*request.disk)).transpose()?;
     let inspected = recovery::inspect(&*request.disk)?;
-    if !write && inspected.files.segment_bytes.is_none() && inspected.checkpoint.is_none() {
-        return Err(Error::new(ErrorKind::NotFound, "there is no store in this directory"));
+    if !write {
+        inspected.expect_store()?;
     }
     let mut derived = restore_derived(&request, &inspected)?;
     let end_hint = inspected.files.bases.last().map_or(0, |b| b.get());
@@ -103,7 +104,10 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
         let syncing = recovery::kept::syncing(&inspected, &log, &request.options);
         log.durable = recovery::apply(disk, &inspected, &log, syncing, now)?;
     } else {
-        hide_unsynced(&**disk, &inspected, &mut log)?;
+        if let Some(synced) = lock::synced_by_writer(&**disk)? {
+            log.end = log.end.min(synced);
+        }
+        log.durable = log.end;
         log.report.nothing_done();
     }
     ends_on_disk(&mut derived, &**disk, &inspected, &log)?;
@@ -119,43 +123,6 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
     // Before any of it is served: what counts as clean may vanish at any time.
     dirty?;
     engine
-}
-
-/// Takes RocketMQ's own lock before anything is looked at.
-pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn DirectoryLock>> {
-    let path = FilePath::new(LOCK);
-    match disk.lock(&path) {
-        Ok(lock) => Ok(lock),
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-            let holder = load(disk, &FilePath::new(ABORT), 64).ok().flatten();
-            let holder = holder
-                .map_or("unknown".into(), |pid| String::from_utf8_lossy(&pid).trim().to_owned());
-            Err(Error::with_source(
-                ErrorKind::Locked,
-                format!(
-                    "another process has this store open; stop it first \
-                     last_known_pid={holder}"
-                ),
-                e,
-            ))
-        }
-        Err(e) => Err(failed("lock", &path)(e)),
-    }
-}
-
-/// Beside a living SYNC_FLUSH writer, records that it did not sync yet are not shown: they were
-/// not acknowledged.
-fn hide_unsynced(disk: &dyn Disk, inspected: &Inspected, log: &mut RecoveredLog) -> Result<()> {
-    let sync = inspected.checkpoint.as_ref().is_some_and(|c| c.flush == FlushMode::Sync);
-    let path = FilePath::new(LOCK);
-    if sync
-        && inspected.foreign.is_none()
-        && disk.locked(&path).map_err(failed("look at", &path))?
-    {
-        log.end = log.end.min(inspected.durable_end);
-    }
-    log.durable = log.end;
-    Ok(())
 }
 
 fn make_directories(disk: &dyn Disk) -> Result<()> {

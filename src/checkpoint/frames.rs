@@ -221,6 +221,21 @@ pub(crate) fn newest_first(
     Ok(())
 }
 
+/// The end of the newest frame that survived.
+pub(crate) fn last_end(disk: &dyn Disk, segment_bytes: u64) -> Result<PhysicalOffset> {
+    let mut end = PhysicalOffset::ZERO;
+    for base in list(disk)?.into_iter().rev() {
+        newest_first(disk, base, segment_bytes, |frame| {
+            end = frame.end();
+            true
+        })?;
+        if end > PhysicalOffset::ZERO {
+            break;
+        }
+    }
+    Ok(end)
+}
+
 /// Removes the frame files of segments for which `gone` holds. What cannot be removed now only
 /// costs a little room.
 pub(crate) fn remove(disk: &dyn Disk, gone: impl Fn(PhysicalOffset) -> bool) -> Result<()> {

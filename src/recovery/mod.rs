@@ -17,6 +17,7 @@ pub(crate) mod cut;
 pub(crate) mod files;
 pub(crate) mod floors;
 pub(crate) mod kept;
+pub(crate) mod lock;
 pub(crate) mod parallel;
 pub(crate) mod reader;
 pub(crate) mod report;
@@ -55,6 +56,16 @@ pub(crate) struct Inspected {
     pub(crate) durable_end: PhysicalOffset,
 }
 
+impl Inspected {
+    /// An error where there is neither a log nor anything of ours that speaks of one.
+    pub(crate) fn expect_store(&self) -> Result<()> {
+        if self.files.segment_bytes.is_none() && self.checkpoint.is_none() {
+            return Err(Error::new(ErrorKind::NotFound, "there is no store in this directory"));
+        }
+        Ok(())
+    }
+}
+
 /// What the log is like after recovery.
 #[derive(Debug)]
 pub(crate) struct RecoveredLog {
@@ -84,7 +95,7 @@ pub(crate) fn inspect(disk: &dyn Disk) -> Result<Inspected> {
     if let Some(checkpoint) = &checkpoint {
         // Also without a segment: then frames tell that there was a log.
         let segment_bytes = files.segment_bytes.unwrap_or(SEGMENT_MOST);
-        durable_end = checkpoint.durable_end.max(last_frame_end(disk, segment_bytes)?);
+        durable_end = checkpoint.durable_end.max(frames::last_end(disk, segment_bytes)?);
     }
     let clean_end = checkpoint.as_ref().filter(|c| c.clean).map(|c| c.durable_end);
     let clean = clean_end == Some(durable_end) && !exists(disk, &FilePath::new(ABORT))?;
@@ -113,21 +124,6 @@ fn exists(disk: &dyn Disk, path: &FilePath) -> Result<bool> {
         Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(true),
         Err(e) => Err(failed("open", path)(e)),
     }
-}
-
-/// The end of the newest frame that survived.
-pub(crate) fn last_frame_end(disk: &dyn Disk, segment_bytes: u64) -> Result<PhysicalOffset> {
-    let mut end = PhysicalOffset::ZERO;
-    for base in frames::list(disk)?.into_iter().rev() {
-        frames::newest_first(disk, base, segment_bytes, |frame| {
-            end = frame.end();
-            true
-        })?;
-        if end > PhysicalOffset::ZERO {
-            break;
-        }
-    }
-    Ok(end)
 }
 
 /// How it shows that another program wrote here since our last checkpoint, if it does.

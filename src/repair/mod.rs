@@ -11,7 +11,7 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointFile, frames},
     clock::{Clock, SystemClock},
     disk::{Access, Disk, FilePath, failed, file::FileDisk},
-    error::{Error, ErrorKind, Result},
+    error::{ErrorKind, Result},
     log::segment::path_of,
     offset::{PhysicalOffset, StoreTime},
     open::{self, OpenRequest, ProgressFn},
@@ -122,7 +122,7 @@ pub(crate) fn repair_on(
     progress: Box<ProgressFn>,
 ) -> Result<RepairReport> {
     let losses = {
-        let _lock = open::take_lock(&*disk)?;
+        let _lock = recovery::lock::take(&*disk)?;
         let inspected = look(&*disk)?;
         let assessed = assess(&*disk, &inspected, now)?;
         if mode == RepairMode::AcceptLoss {
@@ -141,9 +141,7 @@ pub(crate) fn repair_on(
 
 fn look(disk: &dyn Disk) -> Result<Inspected> {
     let inspected = recovery::inspect(disk)?;
-    if inspected.files.segment_bytes.is_none() && inspected.checkpoint.is_none() {
-        return Err(Error::new(ErrorKind::NotFound, "there is no store in this directory"));
-    }
+    inspected.expect_store()?;
     Ok(inspected)
 }
 
