@@ -296,10 +296,9 @@ impl Engine {
     /// Removes the segments before `start`, then what queues and index know of them. What fails is
     /// done by the next call.
     fn remove_before(&self, keeper: &mut Keeper, start: PhysicalOffset) -> Result<()> {
-        let queues = self.queues.list();
-        let mins: Vec<_> = queues.iter().map(|queue| queue.min()).collect();
-        self.queues.raise_mins(start)?;
-        for (queue, min) in queues.iter().zip(mins) {
+        for queue in self.queues.list() {
+            let min = queue.min();
+            queue.begin_with_log(start)?;
             if let Some(behind) = self.consumers.lowest(queue.key()) {
                 keeper.removed.unconsumed += queue.min().saturating_since(behind.max(min));
             }
@@ -313,7 +312,7 @@ impl Engine {
         }
         let dir = FilePath::new(LOG_DIR);
         self.disk.sync_dir(&dir).map_err(failed("sync the directory", &dir))?;
-        self.queues.remove_before(start)?;
+        self.queues.remove_files()?;
         if let Some(index) = &self.index {
             index.remove_before(start)?;
         }
