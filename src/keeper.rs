@@ -218,16 +218,20 @@ impl Engine {
 
     /// Removes what is too old, refuses appends while the disk is nearly full.
     fn retain(&self, keeper: &mut Keeper) -> Result<()> {
-        let usage = self.disk.usage().map_err(failed("look at the space of", &FilePath::ROOT))?;
-        let used = usage.used_percent();
+        let usage = || self.disk.usage().map_err(failed("look at the space of", &FilePath::ROOT));
+        let mut space = usage()?;
+        let used = space.used_percent();
         let rules = &self.options.retention;
         let hour = self.clock.now().as_millis().div_euclid(3_600_000).rem_euclid(24) as u8;
         let forced = rules.forced == ForcedCleaning::WhenFull && used >= rules.force_ratio;
         if forced || used >= rules.clean_ratio || rules.delete_hours.contains(&hour) {
+            let before = keeper.removed.segments;
             self.remove_expired(keeper, forced)?;
+            if keeper.removed.segments > before {
+                space = usage()?;
+            }
         }
-        let usage = self.disk.usage().map_err(failed("look at the space of", &FilePath::ROOT))?;
-        let used = usage.used_percent();
+        let used = space.used_percent();
         self.log.refuse((used >= rules.refuse_ratio).then(|| {
             Error::new(
                 ErrorKind::Full,
@@ -235,7 +239,7 @@ impl Engine {
                     "the disk is nearly full, so nothing is appended until there is room; free \
                      space or shorten the retention used_percent={used} refuse_ratio={} \
                      available_bytes={}",
-                    rules.refuse_ratio, usage.available
+                    rules.refuse_ratio, space.available
                 ),
             )
         }));
