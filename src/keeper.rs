@@ -93,7 +93,6 @@ impl Engine {
         let writable = self.writable()?;
         let mut keeper = writable.keeper.lock();
         let now = self.clock.elapsed();
-        self.log.marks().durable.expire(now);
         let mut problems = Vec::new();
         problems.extend(self.log.sync_frames());
         if keeper.taken.is_none() && self.checkpoint_due(&keeper, now) {
