@@ -11,7 +11,7 @@ use crate::{
         snapshot::{self, QueueState},
     },
     clock::Clock,
-    consumer::ConsumerOffsets,
+    consumer::{CONFIG_DIR, ConsumerOffsets},
     disk::{self, Access, DirectoryLock, Disk, FilePath, failed, load, replace},
     dispatch::Dispatcher,
     engine::{Engine, Writable},
@@ -21,7 +21,7 @@ use crate::{
         java::{JAVA_FIELDS_BYTES, JavaCheckpoint},
         record::RecordLimits,
     },
-    index::{KeyIndex, Known},
+    index::{self, INDEX_DIR, KeyIndex, Known},
     keeper::Keeper,
     log::{
         CommitLog, LogConfig, LogState,
@@ -32,7 +32,10 @@ use crate::{
     name::QueueKey,
     offset::{PhysicalOffset, QueueOffset},
     options::{KeyIndexing, Options, RecordChecksum},
-    queue::{QueueConfig, QueueOnDisk, QueueTable, find_end, infer_file_bytes, scan_directory},
+    queue::{
+        QUEUES_DIR, QueueConfig, QueueOnDisk, QueueTable, find_end, infer_file_bytes,
+        scan_directory,
+    },
     recovery::{
         self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog, lock, parallel, report::Finding,
     },
@@ -56,7 +59,7 @@ pub(crate) struct OpenRequest {
     pub(crate) rebuild: bool,
 }
 
-const DIRECTORIES: [&str; 6] = [LOG_DIR, "consumequeue", "index", "config", OWN_DIR, FRAMES_DIR];
+const DIRECTORIES: [&str; 6] = [LOG_DIR, QUEUES_DIR, INDEX_DIR, CONFIG_DIR, OWN_DIR, FRAMES_DIR];
 const STALE: &str = "the queues' files are not as the checkpoint says";
 
 /// The queues and the index as far as they can be trusted before the log is walked.
@@ -251,7 +254,7 @@ fn ends_on_disk(
 /// options say, what they hold tells which numbers they were made with.
 fn index_geometry(disk: &dyn Disk, options: &Options) -> Result<IndexGeometry> {
     let wanted = IndexGeometry { slots: options.index_slots, entries: options.index_entries };
-    let files = disk::list(disk, &FilePath::new("index"))?;
+    let files = disk::list(disk, &index::root())?;
     if files.iter().any(|file| file.len == wanted.file_bytes()) {
         return Ok(wanted);
     }

@@ -27,9 +27,8 @@ mod search;
 pub(crate) mod tests;
 
 pub(crate) use consume::{ConsumeQueue, Put};
-pub(crate) use files::QueueConfig;
 use files::QueueFiles;
-pub(crate) use files::file_path;
+pub(crate) use files::{QUEUES_DIR, QueueConfig, file_path};
 #[cfg(test)]
 pub(crate) use recover::FileOnDisk;
 pub(crate) use recover::{QueueOnDisk, find_end, infer_file_bytes, scan_directory};

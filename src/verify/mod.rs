@@ -7,7 +7,7 @@ use crate::{
     disk::{Access, Disk, FilePath, file::FileDisk},
     error::{ErrorKind, Result},
     format::index::IndexGeometry,
-    log::DamagedRange,
+    log::{DamagedRange, segment::LOG_DIR},
     offset::{PhysicalOffset, StoreTime},
     options::{OnDamage, Options},
     recovery::{self, Inspected, RecoveredLog, report::Finding, scan::Extent},
@@ -305,7 +305,7 @@ fn tell_log(inspected: &Inspected, log: &RecoveredLog, findings: &mut Findings<'
                 );
                 findings.add("torn-tail", Severity::Note, &file, (offset, *bytes), detail);
             }
-            other => findings.note("log", &FilePath::new("commitlog"), other.to_string()),
+            other => findings.note("log", &FilePath::new(LOG_DIR), other.to_string()),
         }
     }
     segments::unused(inspected, log.end, findings);
