@@ -29,15 +29,12 @@ use crate::{
         segment::{LOG_DIR, Segment},
         sequence::Sequence,
     },
-    name::QueueKey,
-    offset::{PhysicalOffset, QueueOffset},
+    offset::PhysicalOffset,
     options::{KeyIndexing, Options, RecordChecksum},
-    queue::{
-        QUEUES_DIR, QueueConfig, QueueOnDisk, QueueTable, find_end, infer_file_bytes,
-        scan_directory,
-    },
+    queue::{QUEUES_DIR, QueueConfig, QueueOnDisk, QueueTable, infer_file_bytes, scan_directory},
     recovery::{
-        self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog, lock, parallel, report::Finding,
+        self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog, floors::Floors, lock, parallel,
+        report::Finding,
     },
     rest::Rest,
     ticket::TicketContext,
@@ -70,17 +67,7 @@ struct Derived {
     from: PhysicalOffset,
     /// The queues' files, for later.
     on_disk: Vec<QueueOnDisk>,
-    /// Only they know where the queues end.
-    unknown: bool,
-    /// Queue ends that the next offsets must not fall below.
-    floors: Vec<(QueueKey, QueueOffset)>,
-    /// Up to here in the log they count everything.
-    floors_at: PhysicalOffset,
-    /// How many records damage behind that may have destroyed.
-    lost_most: u64,
-    /// The same as `floors`, after damage, from what may itself be wrong: believed as far as it is
-    /// plausible.
-    hints: Vec<(QueueKey, QueueOffset)>,
+    floors: Floors,
     rebuilt: Option<String>,
     notes: Vec<String>,
 }
@@ -113,7 +100,8 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
         log.durable = log.end;
         log.report.nothing_done();
     }
-    ends_on_disk(&mut derived, &**disk, &inspected, &log)?;
+    let on_disk = std::mem::take(&mut derived.on_disk);
+    derived.floors.look(&**disk, &inspected.files, &on_disk, &log)?;
     restore_index(&mut derived, &inspected, log.start, request.rebuild)?;
     let unsynced = log.durable..log.end;
     if unsynced.is_empty() {
@@ -169,11 +157,7 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
         index,
         from: log_start,
         on_disk: found.queues,
-        unknown: false,
-        floors: Vec::new(),
-        floors_at: PhysicalOffset::ZERO,
-        lost_most: 0,
-        hints: Vec::new(),
+        floors: Floors::default(),
         rebuilt: None,
         notes: found.problems,
     };
@@ -185,16 +169,15 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
         Some(wanted) => snapshot::read(&**disk, &wanted)?.map(|states| (wanted.at, states)),
         None => None,
     };
-    derived.floors_at = states.as_ref().map_or(PhysicalOffset::ZERO, |(at, _)| *at);
+    if let Some((at, states)) = &states {
+        derived.floors = Floors::of_snapshot(*at, states);
+    }
     match states {
-        Some((_, states)) if request.rebuild => {
-            derived.floors = states.into_iter().map(|state| (state.key, state.end)).collect();
-            derived.rebuilt = Some("a repair was asked for".into());
-        }
+        Some(_) if request.rebuild => derived.rebuilt = Some("a repair was asked for".into()),
         Some((at, states)) => from_snapshot(&mut derived, at.max(log_start), states)?,
         None if inspected.files.bases.is_empty() => {}
         None => {
-            derived.unknown = true;
+            derived.floors = Floors::of_files();
             if inspected.foreign.is_none() {
                 derived.rebuilt = Some("there is no snapshot of the queues".into());
             }
@@ -208,45 +191,12 @@ fn from_snapshot(derived: &mut Derived, at: PhysicalOffset, states: Vec<QueueSta
     derived.from = at;
     for state in states {
         derived.queues.restore(state.key.clone(), state.min, state.end);
-        derived.floors.push((state.key.clone(), state.end));
         if let Some(problem) = derived.queues.check_files(&state.key, at)? {
             derived.queues.reset(&state.key);
             derived.from = log_start;
             derived.rebuilt.get_or_insert(format!("{STALE}: {problem}"));
         }
     }
-    Ok(())
-}
-
-/// Without our own notes the queues are derived anew from the whole log. What their files say of it
-/// counts only for offsets of which the log holds nothing any more. With notes it counts only where
-/// the log is damaged behind them: a queue's last record may be, and its offset must not be given
-/// again.
-fn ends_on_disk(
-    derived: &mut Derived,
-    disk: &dyn Disk,
-    inspected: &Inspected,
-    log: &RecoveredLog,
-) -> Result<()> {
-    let on_disk = std::mem::take(&mut derived.on_disk);
-    for queue in on_disk.iter().filter(|_| derived.unknown) {
-        let end = find_end(disk, queue, log.end)?;
-        derived.floors.push((queue.key.clone(), end));
-    }
-    let uncounted = log.damage.iter().filter(|range| range.end > derived.floors_at);
-    let uncounted: Vec<_> = uncounted.copied().collect();
-    derived.lost_most = recovery::floors::lost_most(&uncounted);
-    if uncounted.is_empty() {
-        return Ok(());
-    }
-    for queue in on_disk.iter().filter(|_| !derived.unknown) {
-        // No reason not to open: what the files do not tell, the log may.
-        if let Ok(end) = find_end(disk, queue, log.end) {
-            derived.hints.push((queue.key.clone(), end));
-        }
-    }
-    let told = recovery::floors::told_by_damaged(disk, &inspected.files, &uncounted);
-    derived.hints.extend(told);
     Ok(())
 }
 
@@ -333,10 +283,6 @@ fn assemble(
         LogState { segments, end: log.end, sequence: Sequence::default(), damage: log.damage };
     let commit_log = CommitLog::new(disk.clone(), clock.clone(), config, marks.clone(), state);
     let consumers = ConsumerOffsets::load(&*disk)?;
-    let mut hints = derived.hints;
-    if derived.lost_most > 0 {
-        hints.extend(consumers.all());
-    }
     let mut engine = Engine {
         context: Arc::new(TicketContext { marks: marks.clone(), clock: clock.clone() }),
         dispatcher: Mutex::new(Dispatcher::new()),
@@ -355,7 +301,7 @@ fn assemble(
     let total = log.end.get();
     let told = |at| progress("rebuilding queues and index", at, total);
     bring_up(&mut engine, inspected.clean, &told)?;
-    let lost = raise_ends(&engine, &derived.floors, &hints, derived.lost_most);
+    let lost = derived.floors.raise(&engine.queues, &engine.consumers);
     settle_queues(&mut engine, lost, inspected.clean, access)?;
     if let Some(lock) = lock {
         take_over(&mut engine, &inspected, lock)?;
@@ -388,39 +334,6 @@ fn bring_up(engine: &mut Engine, clean: bool, progress: &dyn Fn(u64)) -> Result<
         engine.report.dispatched_from = from;
     }
     Ok(())
-}
-
-/// Ends the queues where they ended, so that no offset that was ever given is given again: not
-/// below `floors`, and not below those of `hints` that at most `lost_most` lost records explain.
-/// Returns how many fillers that took.
-fn raise_ends(
-    engine: &Engine,
-    floors: &[(QueueKey, QueueOffset)],
-    hints: &[(QueueKey, QueueOffset)],
-    lost_most: u64,
-) -> u64 {
-    let raise = |(key, floor): &(QueueKey, QueueOffset)| match engine.queues.get(key) {
-        // All of it is gone from the log; only its end is left to know.
-        None => {
-            engine.queues.restore(key.clone(), *floor, *floor);
-            0
-        }
-        Some(queue) if queue.end() == QueueOffset::ZERO && *floor > QueueOffset::ZERO => {
-            engine.queues.restore(key.clone(), *floor, *floor);
-            0
-        }
-        Some(queue) => queue.pad(*floor),
-    };
-    let lost: u64 = floors.iter().map(raise).sum();
-    // All looked at before any is believed: one must not make the next plausible.
-    let plausible: Vec<_> = hints
-        .iter()
-        .filter(|(key, at)| {
-            let Some(queue) = engine.queues.get(key) else { return false };
-            at.get().saturating_sub(queue.end().get()) <= lost_most
-        })
-        .collect();
-    lost + plausible.into_iter().map(raise).sum::<u64>()
 }
 
 /// After dispatching: nothing is left in the queues' files behind their ends, and appends go on
