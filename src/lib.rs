@@ -67,7 +67,7 @@ mod dispatch;
 mod engine;
 mod error;
 mod follow;
-#[cfg_attr(not(feature = "internals"), allow(dead_code, unreachable_pub))]
+#[cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
 mod format;
 mod index;
 mod keeper;

@@ -1,5 +1,7 @@
 //! Record, queue entry and index bytes: pure functions, no I/O, no clock.
 
+// The store keeps batches as it gets them; only tools look inside.
+#[cfg(any(test, feature = "internals"))]
 pub mod batch;
 pub(crate) mod be;
 pub mod crc;
