@@ -1,6 +1,6 @@
 //! The sequence of opening: lock, look, decide, and only then touch anything.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, ops::Range, sync::Arc};
 
 use parking_lot::Mutex;
 
@@ -33,8 +33,8 @@ use crate::{
     options::{KeyIndexing, Options, RecordChecksum},
     queue::{QUEUES_DIR, QueueConfig, QueueOnDisk, QueueTable, infer_file_bytes, scan_directory},
     recovery::{
-        self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog, floors::Floors, lock, parallel,
-        report::Finding,
+        self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog, floors::Floors, kept, lock,
+        parallel, report::Finding,
     },
     rest::Rest,
     ticket::TicketContext,
@@ -91,7 +91,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
         recovery::examine(&**disk, &inspected, derived.from, on_damage, now, &mut walked)?;
     if write {
         make_directories(&**disk)?;
-        let syncing = recovery::kept::syncing(&inspected, &log, &request.options);
+        let syncing = kept::syncing(&inspected, &log, &request.options);
         log.durable = recovery::apply(disk, &inspected, &log, syncing, now)?;
     } else {
         if let Some(synced) = lock::synced_by_writer(&**disk)? {
@@ -103,17 +103,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
     let on_disk = std::mem::take(&mut derived.on_disk);
     derived.floors.look(&**disk, &inspected.files, &on_disk, &log)?;
     restore_index(&mut derived, &inspected, log.start, request.rebuild)?;
-    let unsynced = log.durable..log.end;
-    if unsynced.is_empty() {
-        return assemble(request, inspected, log, derived, lock);
-    }
-    let (disk, files) = (disk.clone(), inspected.files.clone());
-    let dirty = || recovery::kept::dirty_unsynced(&*disk, &files, unsynced);
-    let (dirty, engine) =
-        parallel::both(&*disk, dirty, || assemble(request, inspected, log, derived, lock));
-    // Before any of it is served: what counts as clean may vanish at any time.
-    dirty?;
-    engine
+    assemble(request, inspected, log, derived, lock)
 }
 
 fn make_directories(disk: &dyn Disk) -> Result<()> {
@@ -300,7 +290,8 @@ fn assemble(
     engine.log.marks().dispatched.rewind(derived.from.min(log.end).get());
     let total = log.end.get();
     let told = |at| progress("rebuilding queues and index", at, total);
-    bring_up(&mut engine, inspected.clean, &told)?;
+    let unsynced = PhysicalOffset::new(marks.durable.get())..log.end;
+    dirty_and_bring_up(&mut engine, &inspected, unsynced, &told)?;
     let lost = derived.floors.raise(&engine.queues, &engine.consumers);
     settle_queues(&mut engine, lost, inspected.clean, access)?;
     if let Some(lock) = lock {
@@ -308,6 +299,23 @@ fn assemble(
     }
     engine.report.to_sync = log.end.get() - marks.durable.get();
     Ok(engine)
+}
+
+/// [`bring_up`], while what is `unsynced` is made dirty. Both are done before anything is synced or
+/// served: a sync passes over what counts as clean, and that may vanish at any time.
+fn dirty_and_bring_up(
+    engine: &mut Engine,
+    inspected: &Inspected,
+    unsynced: Range<PhysicalOffset>,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
+    if unsynced.is_empty() {
+        return bring_up(engine, inspected.clean, progress);
+    }
+    let disk = engine.disk.clone();
+    let dirty = || kept::dirty_unsynced(&*disk, &inspected.files, unsynced);
+    let (dirty, up) = parallel::both(&*disk, dirty, || bring_up(engine, inspected.clean, progress));
+    dirty.and(up)
 }
 
 /// Dispatches up to the log's end and finds the queues' beginnings. A queue whose files turn out to
