@@ -15,6 +15,8 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
+/// The directory of the file.
+pub(crate) const CONFIG_DIR: &str = "config";
 /// The file.
 pub(crate) const FILE: &str = "config/consumerOffset.json";
 /// What the file held before the last save.

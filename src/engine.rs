@@ -181,6 +181,13 @@ impl Engine {
         self.dispatcher.lock().counts
     }
 
+    /// Tells futures and callbacks whose deadline passed. An open store has a thread for this
+    /// alone, which never touches the disk: a disk that hangs is exactly when deadlines matter.
+    /// A stepped one has no threads, and does it when housekeeping's turn is.
+    pub(crate) fn expire(&self) {
+        self.log.marks().durable.expire(self.clock.elapsed());
+    }
+
     /// When the flusher should act: `None` now, else not before that time of the clock's.
     pub(crate) fn flush_due(&self, last: Duration) -> Option<Duration> {
         let marks = self.log.marks();

@@ -3,20 +3,18 @@
 use std::sync::Arc;
 
 use crate::{
-    checkpoint,
-    disk::{Access, FilePath, failed},
+    disk::Access,
     engine::Engine,
     error::{Error, ErrorKind, Result},
     format::frame::ChecksumRule,
     log::segment::Segment,
     offset::PhysicalOffset,
-    options::FlushMode,
-    recovery::{self, files, scan, scan::Extent},
+    recovery::{files, lock, scan, scan::Extent},
 };
 
 impl Engine {
     /// Takes in what was published behind our end: synced records of a SYNC_FLUSH writer, sound
-    /// ones of an ASYNC_FLUSH writer.
+    /// ones of any other.
     pub(crate) fn refresh(&self) -> Result<()> {
         if self.writable.is_some() {
             return Err(Error::new(
@@ -32,10 +30,8 @@ impl Engine {
         let rule = |_| ChecksumRule::WhenPresent;
         let first = scan::first_stretch(&extent, end, &rule)?;
         let mut to = first.end;
-        let sync = checkpoint::newest(&*self.disk)?.is_some_and(|c| c.flush == FlushMode::Sync);
-        let lock = FilePath::new("lock");
-        if sync && self.disk.locked(&lock).map_err(failed("look at", &lock))? {
-            to = to.min(recovery::last_frame_end(&*self.disk, segment_bytes)?);
+        if let Some(synced) = lock::synced_by_writer(&*self.disk)? {
+            to = to.min(synced);
         }
         if to <= end {
             return Ok(());

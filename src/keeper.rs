@@ -1,12 +1,13 @@
 //! Housekeeping: checkpoints, saved consumer offsets, retention, the clean close.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use crate::{
-    checkpoint::{Checkpoint, JAVA_CHECKPOINT_BYTES, frames, snapshot, snapshot::QueueState},
-    disk::{FilePath, failed},
+    checkpoint::{Checkpoint, frames, snapshot, snapshot::QueueState},
+    disk::{self, FilePath, failed},
     engine::Engine,
     error::{Error, ErrorKind, Result},
+    format::java::JAVA_FIELDS_BYTES,
     index::IndexState,
     log::segment::{LOG_DIR, Segment, path_of},
     offset::{PhysicalOffset, StoreTime},
@@ -92,7 +93,6 @@ impl Engine {
         let writable = self.writable()?;
         let mut keeper = writable.keeper.lock();
         let now = self.clock.elapsed();
-        self.log.marks().durable.expire(now);
         let mut problems = Vec::new();
         problems.extend(self.log.sync_frames());
         if keeper.taken.is_none() && self.checkpoint_due(&keeper, now) {
@@ -189,7 +189,7 @@ impl Engine {
             snapshot: Some(snapshot),
             index,
             index_behind,
-            java: [0; JAVA_CHECKPOINT_BYTES],
+            java: [0; JAVA_FIELDS_BYTES],
         };
         keeper.last = writable.checkpoints.write(checkpoint)?;
         snapshot::remove_others(&*self.disk, Some(snapshot.sequence));
@@ -218,15 +218,19 @@ impl Engine {
 
     /// Removes what is too old, refuses appends while the disk is nearly full.
     fn retain(&self, keeper: &mut Keeper) -> Result<()> {
-        let usage = self.disk.usage().map_err(failed("look at the space of", &FilePath::ROOT))?;
-        let used = usage.used_percent();
+        let usage = || self.disk.usage().map_err(failed("look at the space of", &FilePath::ROOT));
+        let mut space = usage()?;
+        let used = space.used_percent();
         let rules = &self.options.retention;
         let forced = rules.forced == ForcedCleaning::WhenFull && used >= rules.force_ratio;
         if forced || used >= rules.clean_ratio || rules.is_time_to_delete(self.clock.now()) {
+            let before = keeper.removed.segments;
             self.remove_expired(keeper, forced)?;
+            if keeper.removed.segments > before {
+                space = usage()?;
+            }
         }
-        let usage = self.disk.usage().map_err(failed("look at the space of", &FilePath::ROOT))?;
-        let used = usage.used_percent();
+        let used = space.used_percent();
         self.log.refuse((used >= rules.refuse_ratio).then(|| {
             Error::new(
                 ErrorKind::Full,
@@ -234,7 +238,7 @@ impl Engine {
                     "the disk is nearly full, so nothing is appended until there is room; free \
                      space or shorten the retention used_percent={used} refuse_ratio={} \
                      available_bytes={}",
-                    rules.refuse_ratio, usage.available
+                    rules.refuse_ratio, space.available
                 ),
             )
         }));
@@ -295,21 +299,15 @@ impl Engine {
     /// Removes the segments before `start`, then what queues and index know of them. What fails is
     /// done by the next call.
     fn remove_before(&self, keeper: &mut Keeper, start: PhysicalOffset) -> Result<()> {
-        let queues = self.queues.list();
-        let mins: Vec<_> = queues.iter().map(|queue| queue.min()).collect();
-        self.queues.raise_mins(start)?;
-        for (queue, min) in queues.iter().zip(mins) {
+        for queue in self.queues.list() {
+            let min = queue.min();
+            queue.begin_with_log(start)?;
             if let Some(behind) = self.consumers.lowest(queue.key()) {
                 keeper.removed.unconsumed += queue.min().saturating_since(behind.max(min));
             }
         }
         while self.log.start() < start {
-            let path = path_of(self.log.start());
-            match self.disk.remove(&path) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(failed("remove", &path)(e)),
-            }
+            disk::remove(&*self.disk, &path_of(self.log.start()))?;
             keeper.removed.segments += 1;
             if self.log.segments().remove_first().is_none() {
                 break;
@@ -317,7 +315,7 @@ impl Engine {
         }
         let dir = FilePath::new(LOG_DIR);
         self.disk.sync_dir(&dir).map_err(failed("sync the directory", &dir))?;
-        self.queues.remove_before(start)?;
+        self.queues.remove_files()?;
         if let Some(index) = &self.index {
             index.remove_before(start)?;
         }

@@ -43,7 +43,8 @@
 //!
 //! A store that is open for writing has six threads: one flushes, one fills queues and index, one
 //! makes room ahead, one makes the next segment, one keeps house, one watches deadlines. Everything
-//! else runs on the callers' threads. A read-only store has none.
+//! else runs on the callers' threads. A read-only store has none. While a store opens there may be
+//! a few more, which read several segments at a time.
 //!
 //! ## Features
 //!
@@ -66,7 +67,7 @@ mod dispatch;
 mod engine;
 mod error;
 mod follow;
-#[cfg_attr(not(feature = "internals"), allow(dead_code, unreachable_pub))]
+#[cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
 mod format;
 mod index;
 mod keeper;

@@ -1,23 +1,27 @@
 //! The sequence of opening: lock, look, decide, and only then touch anything.
 
-use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, ops::Range, sync::Arc};
 
 use parking_lot::Mutex;
 
 use crate::{
     checkpoint::{
-        Checkpoint, CheckpointFile, JAVA_CHECKPOINT_BYTES, OWN_DIR,
+        Checkpoint, CheckpointFile, OWN_DIR,
         frames::FRAMES_DIR,
         snapshot::{self, QueueState},
     },
     clock::Clock,
-    consumer::ConsumerOffsets,
-    disk::{Access, DirectoryLock, Disk, FilePath, failed, load, replace},
+    consumer::{CONFIG_DIR, ConsumerOffsets},
+    disk::{self, Access, DirectoryLock, Disk, FilePath, failed, load, replace},
     dispatch::Dispatcher,
     engine::{Engine, Writable},
-    error::{Error, ErrorKind, Result},
-    format::{index::IndexGeometry, record::RecordLimits},
-    index::{KeyIndex, Known},
+    error::Result,
+    format::{
+        index::IndexGeometry,
+        java::{JAVA_FIELDS_BYTES, JavaCheckpoint},
+        record::RecordLimits,
+    },
+    index::{self, INDEX_DIR, KeyIndex, Known},
     keeper::Keeper,
     log::{
         CommitLog, LogConfig, LogState,
@@ -25,11 +29,13 @@ use crate::{
         segment::{LOG_DIR, Segment},
         sequence::Sequence,
     },
-    name::QueueKey,
-    offset::{PhysicalOffset, QueueOffset},
-    options::{FlushMode, KeyIndexing, Options, RecordChecksum},
-    queue::{QueueConfig, QueueOnDisk, QueueTable, find_end, infer_file_bytes, scan_directory},
-    recovery::{self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog, parallel, report::Finding},
+    offset::PhysicalOffset,
+    options::{KeyIndexing, Options, RecordChecksum},
+    queue::{QUEUES_DIR, QueueConfig, QueueOnDisk, QueueTable, infer_file_bytes, scan_directory},
+    recovery::{
+        self, ABORT, Inspected, JAVA_CHECKPOINT, RecoveredLog, floors::Floors, kept, lock,
+        parallel, report::Finding,
+    },
     rest::Rest,
     ticket::TicketContext,
     verify,
@@ -50,8 +56,7 @@ pub(crate) struct OpenRequest {
     pub(crate) rebuild: bool,
 }
 
-const LOCK: &str = "lock";
-const DIRECTORIES: [&str; 6] = [LOG_DIR, "consumequeue", "index", "config", OWN_DIR, FRAMES_DIR];
+const DIRECTORIES: [&str; 6] = [LOG_DIR, QUEUES_DIR, INDEX_DIR, CONFIG_DIR, OWN_DIR, FRAMES_DIR];
 const STALE: &str = "the queues' files are not as the checkpoint says";
 
 /// The queues and the index as far as they can be trusted before the log is walked.
@@ -62,17 +67,7 @@ struct Derived {
     from: PhysicalOffset,
     /// The queues' files, for later.
     on_disk: Vec<QueueOnDisk>,
-    /// Only they know where the queues end.
-    unknown: bool,
-    /// Queue ends that the next offsets must not fall below.
-    floors: Vec<(QueueKey, QueueOffset)>,
-    /// Up to here in the log they count everything.
-    floors_at: PhysicalOffset,
-    /// How many records damage behind that may have destroyed.
-    lost_most: u64,
-    /// The same as `floors`, after damage, from what may itself be wrong: believed as far as it is
-    /// plausible.
-    hints: Vec<(QueueKey, QueueOffset)>,
+    floors: Floors,
     rebuilt: Option<String>,
     notes: Vec<String>,
 }
@@ -80,10 +75,10 @@ struct Derived {
 pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
     request.options.validate()?;
     let write = request.access == Access::Write;
-    let lock = write.then(|| take_lock(&*request.disk)).transpose()?;
+    let lock = write.then(|| lock::take(&*request.disk)).transpose()?;
     let inspected = recovery::inspect(&*request.disk)?;
-    if !write && inspected.files.segment_bytes.is_none() && inspected.checkpoint.is_none() {
-        return Err(Error::new(ErrorKind::NotFound, "there is no store in this directory"));
+    if !write {
+        inspected.expect_store()?;
     }
     let mut derived = restore_derived(&request, &inspected)?;
     let end_hint = inspected.files.bases.last().map_or(0, |b| b.get());
@@ -96,62 +91,19 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
         recovery::examine(&**disk, &inspected, derived.from, on_damage, now, &mut walked)?;
     if write {
         make_directories(&**disk)?;
-        let syncing = recovery::kept::syncing(&inspected, &log, &request.options);
+        let syncing = kept::syncing(&inspected, &log, &request.options);
         log.durable = recovery::apply(disk, &inspected, &log, syncing, now)?;
     } else {
-        hide_unsynced(&**disk, &inspected, &mut log)?;
+        if let Some(synced) = lock::synced_by_writer(&**disk)? {
+            log.end = log.end.min(synced);
+        }
+        log.durable = log.end;
         log.report.nothing_done();
     }
-    ends_on_disk(&mut derived, &**disk, &inspected, &log)?;
+    let on_disk = std::mem::take(&mut derived.on_disk);
+    derived.floors.look(&**disk, &inspected.files, &on_disk, &log)?;
     restore_index(&mut derived, &inspected, log.start, request.rebuild)?;
-    let unsynced = log.durable..log.end;
-    if unsynced.is_empty() {
-        return assemble(request, inspected, log, derived, lock);
-    }
-    let (disk, files) = (disk.clone(), inspected.files.clone());
-    let dirty = || recovery::kept::dirty_unsynced(&*disk, &files, unsynced);
-    let (dirty, engine) =
-        parallel::both(&*disk, dirty, || assemble(request, inspected, log, derived, lock));
-    // Before any of it is served: what counts as clean may vanish at any time.
-    dirty?;
-    engine
-}
-
-/// Takes RocketMQ's own lock before anything is looked at.
-pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn DirectoryLock>> {
-    let path = FilePath::new(LOCK);
-    match disk.lock(&path) {
-        Ok(lock) => Ok(lock),
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-            let holder = load(disk, &FilePath::new(ABORT), 64).ok().flatten();
-            let holder = holder
-                .map_or("unknown".into(), |pid| String::from_utf8_lossy(&pid).trim().to_owned());
-            Err(Error::with_source(
-                ErrorKind::Locked,
-                format!(
-                    "another process has this store open; stop it first \
-                     last_known_pid={holder}"
-                ),
-                e,
-            ))
-        }
-        Err(e) => Err(failed("lock", &path)(e)),
-    }
-}
-
-/// Beside a living SYNC_FLUSH writer, records that it did not sync yet are not shown: they were
-/// not acknowledged.
-fn hide_unsynced(disk: &dyn Disk, inspected: &Inspected, log: &mut RecoveredLog) -> Result<()> {
-    let sync = inspected.checkpoint.as_ref().is_some_and(|c| c.flush == FlushMode::Sync);
-    let path = FilePath::new(LOCK);
-    if sync
-        && inspected.foreign.is_none()
-        && disk.locked(&path).map_err(failed("look at", &path))?
-    {
-        log.end = log.end.min(inspected.durable_end);
-    }
-    log.durable = log.end;
-    Ok(())
+    assemble(request, inspected, log, derived, lock)
 }
 
 fn make_directories(disk: &dyn Disk) -> Result<()> {
@@ -195,11 +147,7 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
         index,
         from: log_start,
         on_disk: found.queues,
-        unknown: false,
-        floors: Vec::new(),
-        floors_at: PhysicalOffset::ZERO,
-        lost_most: 0,
-        hints: Vec::new(),
+        floors: Floors::default(),
         rebuilt: None,
         notes: found.problems,
     };
@@ -211,16 +159,15 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
         Some(wanted) => snapshot::read(&**disk, &wanted)?.map(|states| (wanted.at, states)),
         None => None,
     };
-    derived.floors_at = states.as_ref().map_or(PhysicalOffset::ZERO, |(at, _)| *at);
+    if let Some((at, states)) = &states {
+        derived.floors = Floors::of_snapshot(*at, states);
+    }
     match states {
-        Some((_, states)) if request.rebuild => {
-            derived.floors = states.into_iter().map(|state| (state.key, state.end)).collect();
-            derived.rebuilt = Some("a repair was asked for".into());
-        }
+        Some(_) if request.rebuild => derived.rebuilt = Some("a repair was asked for".into()),
         Some((at, states)) => from_snapshot(&mut derived, at.max(log_start), states)?,
         None if inspected.files.bases.is_empty() => {}
         None => {
-            derived.unknown = true;
+            derived.floors = Floors::of_files();
             if inspected.foreign.is_none() {
                 derived.rebuilt = Some("there is no snapshot of the queues".into());
             }
@@ -234,7 +181,6 @@ fn from_snapshot(derived: &mut Derived, at: PhysicalOffset, states: Vec<QueueSta
     derived.from = at;
     for state in states {
         derived.queues.restore(state.key.clone(), state.min, state.end);
-        derived.floors.push((state.key.clone(), state.end));
         if let Some(problem) = derived.queues.check_files(&state.key, at)? {
             derived.queues.reset(&state.key);
             derived.from = log_start;
@@ -244,47 +190,11 @@ fn from_snapshot(derived: &mut Derived, at: PhysicalOffset, states: Vec<QueueSta
     Ok(())
 }
 
-/// Without our own notes the queues are derived anew from the whole log. What their files say of it
-/// counts only for offsets of which the log holds nothing any more. With notes it counts only where
-/// the log is damaged behind them: a queue's last record may be, and its offset must not be given
-/// again.
-fn ends_on_disk(
-    derived: &mut Derived,
-    disk: &dyn Disk,
-    inspected: &Inspected,
-    log: &RecoveredLog,
-) -> Result<()> {
-    let on_disk = std::mem::take(&mut derived.on_disk);
-    for queue in on_disk.iter().filter(|_| derived.unknown) {
-        let end = find_end(disk, queue, log.end)?;
-        derived.floors.push((queue.key.clone(), end));
-    }
-    let uncounted = log.damage.iter().filter(|range| range.end > derived.floors_at);
-    let uncounted: Vec<_> = uncounted.copied().collect();
-    derived.lost_most = recovery::floors::lost_most(&uncounted);
-    if uncounted.is_empty() {
-        return Ok(());
-    }
-    for queue in on_disk.iter().filter(|_| !derived.unknown) {
-        // No reason not to open: what the files do not tell, the log may.
-        if let Ok(end) = find_end(disk, queue, log.end) {
-            derived.hints.push((queue.key.clone(), end));
-        }
-    }
-    let told = recovery::floors::told_by_damaged(disk, &inspected.files, &uncounted);
-    derived.hints.extend(told);
-    Ok(())
-}
-
 /// The geometry of the index files. It is stored nowhere; where the files are not as long as the
 /// options say, what they hold tells which numbers they were made with.
 fn index_geometry(disk: &dyn Disk, options: &Options) -> Result<IndexGeometry> {
     let wanted = IndexGeometry { slots: options.index_slots, entries: options.index_entries };
-    let dir = FilePath::new("index");
-    let files = match disk.list(&dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(wanted),
-        listed => listed.map_err(failed("list", &dir))?,
-    };
+    let files = disk::list(disk, &index::root())?;
     if files.iter().any(|file| file.len == wanted.file_bytes()) {
         return Ok(wanted);
     }
@@ -363,10 +273,6 @@ fn assemble(
         LogState { segments, end: log.end, sequence: Sequence::default(), damage: log.damage };
     let commit_log = CommitLog::new(disk.clone(), clock.clone(), config, marks.clone(), state);
     let consumers = ConsumerOffsets::load(&*disk)?;
-    let mut hints = derived.hints;
-    if derived.lost_most > 0 {
-        hints.extend(consumers.all());
-    }
     let mut engine = Engine {
         context: Arc::new(TicketContext { marks: marks.clone(), clock: clock.clone() }),
         dispatcher: Mutex::new(Dispatcher::new()),
@@ -384,14 +290,32 @@ fn assemble(
     engine.log.marks().dispatched.rewind(derived.from.min(log.end).get());
     let total = log.end.get();
     let told = |at| progress("rebuilding queues and index", at, total);
-    bring_up(&mut engine, inspected.clean, &told)?;
-    let lost = raise_ends(&engine, &derived.floors, &hints, derived.lost_most);
+    let unsynced = PhysicalOffset::new(marks.durable.get())..log.end;
+    dirty_and_bring_up(&mut engine, &inspected, unsynced, &told)?;
+    let lost = derived.floors.raise(&engine.queues, &engine.consumers);
     settle_queues(&mut engine, lost, inspected.clean, access)?;
     if let Some(lock) = lock {
         take_over(&mut engine, &inspected, lock)?;
     }
     engine.report.to_sync = log.end.get() - marks.durable.get();
     Ok(engine)
+}
+
+/// [`bring_up`], while what is `unsynced` is made dirty. Both are done before anything is synced or
+/// served: a sync passes over what counts as clean, and that may vanish at any time.
+fn dirty_and_bring_up(
+    engine: &mut Engine,
+    inspected: &Inspected,
+    unsynced: Range<PhysicalOffset>,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
+    if unsynced.is_empty() {
+        return bring_up(engine, inspected.clean, progress);
+    }
+    let disk = engine.disk.clone();
+    let dirty = || kept::dirty_unsynced(&*disk, &inspected.files, unsynced);
+    let (dirty, up) = parallel::both(&*disk, dirty, || bring_up(engine, inspected.clean, progress));
+    dirty.and(up)
 }
 
 /// Dispatches up to the log's end and finds the queues' beginnings. A queue whose files turn out to
@@ -418,39 +342,6 @@ fn bring_up(engine: &mut Engine, clean: bool, progress: &dyn Fn(u64)) -> Result<
         engine.report.dispatched_from = from;
     }
     Ok(())
-}
-
-/// Ends the queues where they ended, so that no offset that was ever given is given again: not
-/// below `floors`, and not below those of `hints` that at most `lost_most` lost records explain.
-/// Returns how many fillers that took.
-fn raise_ends(
-    engine: &Engine,
-    floors: &[(QueueKey, QueueOffset)],
-    hints: &[(QueueKey, QueueOffset)],
-    lost_most: u64,
-) -> u64 {
-    let raise = |(key, floor): &(QueueKey, QueueOffset)| match engine.queues.get(key) {
-        // All of it is gone from the log; only its end is left to know.
-        None => {
-            engine.queues.restore(key.clone(), *floor, *floor);
-            0
-        }
-        Some(queue) if queue.end() == QueueOffset::ZERO && *floor > QueueOffset::ZERO => {
-            engine.queues.restore(key.clone(), *floor, *floor);
-            0
-        }
-        Some(queue) => queue.pad(*floor),
-    };
-    let lost: u64 = floors.iter().map(raise).sum();
-    // All looked at before any is believed: one must not make the next plausible.
-    let plausible: Vec<_> = hints
-        .iter()
-        .filter(|(key, at)| {
-            let Some(queue) = engine.queues.get(key) else { return false };
-            at.get().saturating_sub(queue.end().get()) <= lost_most
-        })
-        .collect();
-    lost + plausible.into_iter().map(raise).sum::<u64>()
 }
 
 /// After dispatching: nothing is left in the queues' files behind their ends, and appends go on
@@ -508,7 +399,7 @@ fn take_over(
         snapshot: kept.as_ref().and_then(|c| c.snapshot),
         index: kept.as_ref().and_then(|c| c.index.clone()),
         index_behind: kept.as_ref().is_some_and(|c| c.index_behind),
-        java: [0; JAVA_CHECKPOINT_BYTES],
+        java: [0; JAVA_FIELDS_BYTES],
     })?;
     write_java_files(&*disk)?;
     let clamped = engine.consumers.clamp(|key| engine.queues.get(key).map(|q| q.end()));
@@ -533,7 +424,7 @@ fn take_over(
 /// Java store checks and rebuilds everything.
 fn write_java_files(disk: &dyn Disk) -> Result<()> {
     let checkpoint = FilePath::new(JAVA_CHECKPOINT);
-    let zeros = [0; 4096];
+    let zeros = JavaCheckpoint::default().encode();
     if load(disk, &checkpoint, 1 << 20)?.is_none_or(|bytes| bytes != zeros) {
         let temp = FilePath::new("steadfast/java-checkpoint.tmp");
         replace(disk, &temp, &checkpoint, &zeros)?;

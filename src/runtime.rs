@@ -1,4 +1,5 @@
-//! The only file that spawns threads: short loops around the engine's steps.
+//! The threads of an open store: short loops around the engine's steps. While opening there may be
+//! others, which end before it does: see `recovery/parallel.rs`.
 
 use std::{
     io,
@@ -21,6 +22,8 @@ use crate::{
 
 /// How often housekeeping looks around; frames are synced this often.
 const KEEP_INTERVAL: Duration = Duration::from_millis(100);
+/// Who waits without a thread of his own hears so much too late, at most, that his time is over.
+const EXPIRE_INTERVAL: Duration = Duration::from_millis(100);
 /// A thread that could not do its work tries again after this.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// A dispatcher that finds a stream of records lets some gather, instead of taking each from under
@@ -216,11 +219,9 @@ fn keep(engine: &Engine, stop: &AtomicBool) {
     }
 }
 
-/// Tells futures and callbacks whose deadline passed. A thread of its own that never touches the
-/// disk: a disk that hangs is exactly when deadlines matter.
 fn expire(engine: &Engine, stop: &AtomicBool) {
     while !stop.load(Ordering::SeqCst) {
-        engine.log.marks().durable.expire(engine.clock.elapsed());
-        thread::park_timeout(KEEP_INTERVAL);
+        engine.expire();
+        thread::park_timeout(EXPIRE_INTERVAL);
     }
 }

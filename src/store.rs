@@ -56,7 +56,7 @@ pub enum Step {
     Dispatch,
     /// Makes room ahead of the appender.
     Prepare,
-    /// Housekeeping that is due by the clock.
+    /// Housekeeping that is due by the clock, and deadlines that passed.
     Keep,
     /// A checkpoint, due or not.
     Checkpoint,
@@ -330,7 +330,10 @@ impl Store {
                 engine.log.spare_step()?;
                 engine.log.prepare_step().map(|_| ())
             }
-            Step::Keep => engine.keep(),
+            Step::Keep => {
+                engine.expire();
+                engine.keep()
+            }
             Step::Checkpoint => {
                 let mut keeper = engine.writable()?.keeper.lock();
                 engine.checkpoint(&mut keeper, crate::keeper::Closing::No)

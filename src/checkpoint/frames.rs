@@ -8,13 +8,15 @@
 use std::{io, sync::Arc};
 
 use crate::{
-    disk::{Access, Disk, DiskFile, EntryKind, FilePath, failed},
+    disk::{self, Access, Disk, DiskFile, EntryKind, FilePath, failed},
     error::Result,
-    format::crc::crc32,
+    format::{
+        be::{be32, be64},
+        crc::crc32,
+        file_name,
+    },
     offset::PhysicalOffset,
 };
-
-use super::{u32_at, u64_at};
 
 /// Where the frames are.
 pub(crate) const FRAMES_DIR: &str = "steadfast/frames";
@@ -58,18 +60,18 @@ impl Frame {
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() < FRAME_BYTES || u32_at(bytes, 28) != crc32(&bytes[..28]) {
+        if bytes.len() < FRAME_BYTES || be32(bytes, 28) != crc32(&bytes[..28]) {
             return None;
         }
-        let flags = u32_at(bytes, 12);
+        let flags = be32(bytes, 12);
         if flags & 0xff00_0000 != VERSION {
             return None;
         }
         Some(Self {
-            start: PhysicalOffset::new(u64_at(bytes, 0)),
-            len: u32_at(bytes, 8),
+            start: PhysicalOffset::new(be64(bytes, 0)),
+            len: be32(bytes, 8),
             all_record_crc: flags & FLAG_RECORD_CRC != 0,
-            bytes_crc: (flags & FLAG_BYTES_CRC != 0).then(|| u32_at(bytes, 16)),
+            bytes_crc: (flags & FLAG_BYTES_CRC != 0).then(|| be32(bytes, 16)),
         })
     }
 }
@@ -178,16 +180,10 @@ impl Unsynced {
 
 /// The segments that have a frame file, ascending.
 pub(crate) fn list(disk: &dyn Disk) -> Result<Vec<PhysicalOffset>> {
-    let dir = FilePath::new(FRAMES_DIR);
-    let entries = match disk.list(&dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(failed("list", &dir)(e)),
-    };
-    let numbers = entries.iter().filter(|e| e.kind == EntryKind::File);
-    // No log gets that far; below it no arithmetic on positions overflows.
-    let sane = numbers.filter_map(|e| e.name.parse().ok().filter(|base| *base <= i64::MAX as u64));
-    Ok(sane.map(PhysicalOffset::new).collect())
+    let entries = disk::list(disk, &FilePath::new(FRAMES_DIR))?;
+    let files = entries.iter().filter(|e| e.kind == EntryKind::File);
+    let bases = files.filter_map(|e| file_name::position(&e.name));
+    Ok(bases.map(PhysicalOffset::new).collect())
 }
 
 /// The sound frames of the segment `[base, base + segment_bytes)`, newest first, until `enough`
@@ -223,6 +219,21 @@ pub(crate) fn newest_first(
         end -= take;
     }
     Ok(())
+}
+
+/// The end of the newest frame that survived.
+pub(crate) fn last_end(disk: &dyn Disk, segment_bytes: u64) -> Result<PhysicalOffset> {
+    let mut end = PhysicalOffset::ZERO;
+    for base in list(disk)?.into_iter().rev() {
+        newest_first(disk, base, segment_bytes, |frame| {
+            end = frame.end();
+            true
+        })?;
+        if end > PhysicalOffset::ZERO {
+            break;
+        }
+    }
+    Ok(end)
 }
 
 /// Removes the frame files of segments for which `gone` holds. What cannot be removed now only

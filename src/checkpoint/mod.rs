@@ -11,7 +11,11 @@ use parking_lot::Mutex;
 use crate::{
     disk::{Access, Disk, DiskFile, FilePath, failed, load},
     error::{Error, ErrorKind, Result},
-    format::crc::crc32,
+    format::{
+        be::{be32, be64},
+        crc::crc32,
+        java::JAVA_FIELDS_BYTES,
+    },
     index::IndexState,
     offset::PhysicalOffset,
     options::FlushMode,
@@ -24,8 +28,6 @@ use snapshot::SnapshotRef;
 
 /// The directory of our own files.
 pub(crate) const OWN_DIR: &str = "steadfast";
-/// Bytes of RocketMQ's checkpoint that are in use in any 5.x version.
-pub(crate) const JAVA_CHECKPOINT_BYTES: usize = 48;
 
 const PATH: &str = "steadfast/checkpoint";
 const MAGIC: u32 = 0x5346_4350;
@@ -61,8 +63,9 @@ pub(crate) struct Checkpoint {
     pub(crate) index: Option<IndexState>,
     /// The index could not be written behind what `index` says, so it lacks later keys.
     pub(crate) index_behind: bool,
-    /// RocketMQ's checkpoint as we last wrote it: other bytes there mean another program ran.
-    pub(crate) java: [u8; JAVA_CHECKPOINT_BYTES],
+    /// The fields of RocketMQ's checkpoint as we last wrote it: other bytes there mean another
+    /// program ran.
+    pub(crate) java: [u8; JAVA_FIELDS_BYTES],
 }
 
 impl Checkpoint {
@@ -113,7 +116,7 @@ impl Checkpoint {
     /// version this program does not know.
     fn decode(slot: &[u8; SLOT_BYTES]) -> Result<Option<Self>> {
         let crc = crc32(&slot[..SLOT_BYTES - 4]);
-        if u32_at(slot, 0) != MAGIC || u32_at(slot, SLOT_BYTES - 4) != crc {
+        if be32(slot, 0) != MAGIC || be32(slot, SLOT_BYTES - 4) != crc {
             return Ok(None);
         }
         let version = u16::from_be_bytes([slot[4], slot[5]]);
@@ -122,26 +125,26 @@ impl Checkpoint {
         }
         let flags = u16::from_be_bytes([slot[6], slot[7]]);
         let snapshot = (flags & FLAG_SNAPSHOT != 0).then(|| SnapshotRef {
-            sequence: u64_at(slot, 32),
-            at: PhysicalOffset::new(u64_at(slot, 40)),
-            bytes: u64_at(slot, 48),
-            crc: u32_at(slot, 56),
+            sequence: be64(slot, 32),
+            at: PhysicalOffset::new(be64(slot, 40)),
+            bytes: be64(slot, 48),
+            crc: be32(slot, 56),
         });
         let mut index = None;
         if flags & FLAG_INDEX != 0 {
             let len = usize::from(slot[64]).min(32);
             index = Some(IndexState {
                 file_name: String::from_utf8_lossy(&slot[65..65 + len]).into_owned(),
-                count: u32_at(slot, 100),
-                end: PhysicalOffset::new(u64_at(slot, 104)),
+                count: be32(slot, 100),
+                end: PhysicalOffset::new(be64(slot, 104)),
             });
         }
-        let mut java = [0; JAVA_CHECKPOINT_BYTES];
-        java.copy_from_slice(&slot[112..112 + JAVA_CHECKPOINT_BYTES]);
+        let mut java = [0; JAVA_FIELDS_BYTES];
+        java.copy_from_slice(&slot[112..112 + JAVA_FIELDS_BYTES]);
         Ok(Some(Self {
-            sequence: u64_at(slot, 8),
-            durable_end: PhysicalOffset::new(u64_at(slot, 16)),
-            log_start: PhysicalOffset::new(u64_at(slot, 24)),
+            sequence: be64(slot, 8),
+            durable_end: PhysicalOffset::new(be64(slot, 16)),
+            log_start: PhysicalOffset::new(be64(slot, 24)),
             clean: flags & FLAG_CLEAN != 0,
             flush: if flags & FLAG_SYNC != 0 { FlushMode::Sync } else { FlushMode::Async },
             record_crc: flags & FLAG_RECORD_CRC != 0,
@@ -167,18 +170,6 @@ fn newer(path: &str, version: u32, known: u32) -> Error {
 
 fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
     out[at..at + bytes.len()].copy_from_slice(bytes);
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut word = [0; 4];
-    word.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_be_bytes(word)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_be_bytes(word)
 }
 
 /// The newest sound checkpoint, if any.
@@ -271,7 +262,7 @@ mod tests {
                 end: PhysicalOffset::new(99_000),
             }),
             index_behind: true,
-            java: [3; JAVA_CHECKPOINT_BYTES],
+            java: [3; JAVA_FIELDS_BYTES],
         }
     }
 

@@ -1,17 +1,18 @@
 //! All queues' ends as of one log position: what recovery starts from, and the only memory of
 //! queue offsets once retention took the log they were counted in.
 
-use std::io;
-
 use crate::{
-    disk::{Disk, EntryKind, FilePath, failed, load},
+    disk::{self, Disk, EntryKind, FilePath, failed, load},
     error::Result,
-    format::crc::crc32,
+    format::{
+        be::{be32, be64},
+        crc::crc32,
+    },
     name::QueueKey,
     offset::{PhysicalOffset, QueueOffset},
 };
 
-use super::{OWN_DIR, newer, u32_at, u64_at};
+use super::{OWN_DIR, newer};
 
 const MAGIC: u32 = 0x5346_5153;
 const VERSION: u32 = 1;
@@ -55,11 +56,7 @@ pub(crate) fn write(
 ) -> Result<SnapshotRef> {
     let bytes = encode(at, queues);
     let path = path(sequence);
-    match disk.remove(&path) {
-        Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => return Err(failed("remove", &path)(e)),
-    }
+    disk::remove(disk, &path)?;
     let file = disk.create(&path, bytes.len() as u64).map_err(failed("create", &path))?;
     file.write_all_at(&bytes, 0).map_err(failed("write", &path))?;
     file.sync_data().map_err(failed("sync", &path))?;
@@ -111,13 +108,13 @@ fn encode(at: PhysicalOffset, queues: &[QueueState]) -> Vec<u8> {
 
 /// The bytes' checksum was right; still nothing in them is trusted further than it reaches.
 fn decode(bytes: &[u8], wanted: &SnapshotRef) -> Result<Option<Vec<QueueState>>> {
-    if bytes.len() < HEADER_BYTES || u32_at(bytes, 0) != MAGIC {
+    if bytes.len() < HEADER_BYTES || be32(bytes, 0) != MAGIC {
         return Ok(None);
     }
-    if u32_at(bytes, 4) != VERSION {
-        return Err(newer(path(wanted.sequence).as_str(), u32_at(bytes, 4), VERSION));
+    if be32(bytes, 4) != VERSION {
+        return Err(newer(path(wanted.sequence).as_str(), be32(bytes, 4), VERSION));
     }
-    if u64_at(bytes, 8) != wanted.at.get() {
+    if be64(bytes, 8) != wanted.at.get() {
         return Ok(None);
     }
     let mut queues = Vec::new();
@@ -127,7 +124,7 @@ fn decode(bytes: &[u8], wanted: &SnapshotRef) -> Result<Option<Vec<QueueState>>>
         queues.push(queue);
         rest = behind;
     }
-    Ok((queues.len() as u64 == u64_at(bytes, 16)).then_some(queues))
+    Ok((queues.len() as u64 == be64(bytes, 16)).then_some(queues))
 }
 
 fn decode_queue(bytes: &[u8]) -> Option<(QueueState, &[u8])> {

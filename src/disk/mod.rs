@@ -254,6 +254,22 @@ pub(crate) fn load(disk: &dyn Disk, path: &FilePath, max_bytes: u64) -> Result<O
     Ok(Some(bytes))
 }
 
+/// The names in a directory, sorted; none if there is no such directory.
+pub(crate) fn list(disk: &dyn Disk, dir: &FilePath) -> Result<Vec<DirEntry>> {
+    match disk.list(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(failed("list", dir)),
+    }
+}
+
+/// Removes a file's name; fine if there is none. Durable after syncing its directory.
+pub(crate) fn remove(disk: &dyn Disk, path: &FilePath) -> Result<()> {
+    match disk.remove(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(failed("remove", path)),
+    }
+}
+
 /// Replaces the file `path` by one with `bytes`, so that a crash leaves the old one or the new one,
 /// whole. Durable when this returns. The temporary file is `temp`, on the same file system.
 pub(crate) fn replace(
@@ -262,11 +278,7 @@ pub(crate) fn replace(
     path: &FilePath,
     bytes: &[u8],
 ) -> Result<()> {
-    match disk.remove(temp) {
-        Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => return Err(failed("remove", temp)(e)),
-    }
+    remove(disk, temp)?;
     let file = disk.create(temp, bytes.len() as u64).map_err(failed("create", temp))?;
     file.write_all_at(bytes, 0).map_err(failed("write", temp))?;
     file.sync_data().map_err(failed("sync", temp))?;

@@ -1,6 +1,9 @@
 //! Key index files: a header, a table of slots, and entries chained from newest to oldest.
 
-use super::hash::{hash_from, java_hash};
+use super::{
+    be::{be32, be64},
+    hash::{hash_from, java_hash},
+};
 use crate::offset::{PhysicalOffset, StoreTime};
 
 /// Size of the header in bytes.
@@ -83,15 +86,13 @@ impl IndexHeader {
     /// The header in `bytes`, whatever it says. An entry count of 0, as in a file that was never
     /// written, is read as 1.
     pub fn decode(bytes: &[u8; INDEX_HEADER_BYTES]) -> Self {
-        let long = |at: usize| u64::from_be_bytes(array(&bytes[at..at + 8]));
-        let int = |at: usize| u32::from_be_bytes(array(&bytes[at..at + 4]));
         Self {
-            begin_time: StoreTime::from_millis(long(0) as i64),
-            end_time: StoreTime::from_millis(long(8) as i64),
-            begin_offset: PhysicalOffset::new(long(16)),
-            end_offset: PhysicalOffset::new(long(24)),
-            slot_count: int(32),
-            entry_count: int(36).max(1),
+            begin_time: StoreTime::from_millis(be64(bytes, 0) as i64),
+            end_time: StoreTime::from_millis(be64(bytes, 8) as i64),
+            begin_offset: PhysicalOffset::new(be64(bytes, 16)),
+            end_offset: PhysicalOffset::new(be64(bytes, 24)),
+            slot_count: be32(bytes, 32),
+            entry_count: be32(bytes, 36).max(1),
         }
     }
 
@@ -124,12 +125,11 @@ pub struct IndexEntry {
 impl IndexEntry {
     /// The entry in `bytes`, whatever it says.
     pub fn decode(bytes: &[u8; INDEX_ENTRY_BYTES]) -> Self {
-        let int = |at: usize| u32::from_be_bytes(array(&bytes[at..at + 4]));
         Self {
-            hash: int(0),
-            physical_offset: PhysicalOffset::new(u64::from_be_bytes(array(&bytes[4..12]))),
-            seconds: int(12),
-            previous: int(16),
+            hash: be32(bytes, 0),
+            physical_offset: PhysicalOffset::new(be64(bytes, 4)),
+            seconds: be32(bytes, 12),
+            previous: be32(bytes, 16),
         }
     }
 
@@ -192,12 +192,6 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let day = day - (153 * month + 2) / 5 + 1;
     let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
     (era * 400 + year + next, month, day)
-}
-
-fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    let mut out = [0; N];
-    out.copy_from_slice(bytes);
-    out
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    be::{be32, be64},
     crc::{self, Shift},
     ids,
     layout::*,
@@ -397,20 +398,6 @@ impl fmt::Debug for RecordView<'_> {
     }
 }
 
-#[inline(always)]
-fn be32(bytes: &[u8], at: usize) -> u32 {
-    let mut word = [0; 4];
-    word.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_be_bytes(word)
-}
-
-#[inline(always)]
-fn be64(bytes: &[u8], at: usize) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_be_bytes(word)
-}
-
 /// An address of 4 or 16 bytes and a port of 4, of which hostile bytes may fill the upper two.
 fn host(bytes: &[u8]) -> SocketAddr {
     let (ip, port) = bytes.split_at(bytes.len() - 4);
@@ -426,5 +413,4 @@ fn host(bytes: &[u8]) -> SocketAddr {
 }
 
 #[cfg(test)]
-#[path = "view_tests.rs"]
 mod tests;

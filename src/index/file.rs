@@ -188,7 +188,7 @@ impl IndexFile {
         if number >= limit && number < self.geometry.entries {
             number = self.head(slot, limit)?;
         }
-        while number > 0 && number < limit {
+        while self.geometry.has_entry(number, limit) {
             let entry = self.entry(number)?;
             if entry.hash == hash && visit(number, &entry)?.is_break() {
                 return Ok(ControlFlow::Break(()));

@@ -34,7 +34,8 @@ use file::{HashedKey, IndexFile, may_be_within};
 pub(crate) use restore::Restored;
 pub(crate) use restore::{Known, list};
 
-const ROOT: &str = "index";
+/// The directory of all index files.
+pub(crate) const INDEX_DIR: &str = "index";
 
 /// A key of a record.
 #[derive(Clone, Copy, Debug)]
@@ -301,9 +302,9 @@ fn end_of(files: &[Arc<IndexFile>]) -> PhysicalOffset {
     last.map_or(PhysicalOffset::ZERO, |header| header.end_offset)
 }
 
-/// The directory of all index files.
+/// [`INDEX_DIR`] as a path.
 pub(crate) fn root() -> FilePath {
-    FilePath::new(ROOT)
+    FilePath::new(INDEX_DIR)
 }
 
 impl fmt::Debug for KeyIndex {

@@ -1,13 +1,10 @@
 //! What of the index files on disk is taken over at open.
 
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{IndexState, KeyIndex, end_of, file::IndexFile, name::is_index_name, root};
 use crate::{
-    disk::{Access, Disk, EntryKind, failed},
+    disk::{self, Access, Disk, EntryKind, failed},
     error::Result,
     offset::PhysicalOffset,
 };
@@ -124,13 +121,8 @@ impl KeyIndex {
 ///
 /// I/O errors.
 pub(crate) fn list(disk: &dyn Disk, mut other: impl FnMut(&str)) -> Result<Vec<String>> {
-    let entries = match disk.list(&root()) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(failed("list", &root())(e)),
-    };
     let mut names = Vec::new();
-    for entry in entries {
+    for entry in disk::list(disk, &root())? {
         if entry.kind == EntryKind::File && is_index_name(&entry.name) {
             names.push(entry.name);
         } else {

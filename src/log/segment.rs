@@ -1,15 +1,12 @@
 //! One file of the log.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use crate::{
-    disk::{Access, Disk, DiskFile, FilePath, Memory, failed},
+    disk::{self, Access, Disk, DiskFile, FilePath, Memory, failed},
     error::Result,
     offset::PhysicalOffset,
 };
@@ -44,11 +41,7 @@ impl Segment {
         ready: u64,
     ) -> Result<Self> {
         let (temp, path) = (FilePath::new(TEMP), path_of(base));
-        match disk.remove(&temp) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(failed("remove", &temp)(e)),
-        }
+        disk::remove(disk, &temp)?;
         let file = disk.create(&temp, len).map_err(failed("create", &temp))?;
         let made = file
             .allocate(0, ready)

@@ -30,7 +30,7 @@ use crate::{
 /// Bytes of an entry.
 pub(super) const ENTRY: u64 = ENTRY_BYTES as u64;
 /// The directory of all queues.
-const ROOT: &str = "consumequeue";
+pub(crate) const QUEUES_DIR: &str = "consumequeue";
 /// From this many files and directories on, one sync of the whole file system is cheaper than one
 /// for each.
 pub(super) const SYNC_EACH_MAX: usize = 64;
@@ -347,22 +347,17 @@ impl fmt::Debug for QueueFiles {
     }
 }
 
-/// The directory of all queues.
+/// [`QUEUES_DIR`] as a path.
 pub(super) fn root() -> FilePath {
-    FilePath::new(ROOT)
+    FilePath::new(QUEUES_DIR)
 }
 
 /// The directory of one queue.
 pub(super) fn queue_dir(key: &QueueKey) -> FilePath {
-    FilePath::new(&format!("{ROOT}/{}/{}", key.topic(), key.queue_id()))
+    FilePath::new(&format!("{QUEUES_DIR}/{}/{}", key.topic(), key.queue_id()))
 }
 
 /// The file of a queue that begins at byte `base`.
 pub(crate) fn file_path(key: &QueueKey, base: u64) -> FilePath {
-    FilePath::new(&format!("{ROOT}/{}/{}/{base:020}", key.topic(), key.queue_id()))
-}
-
-/// The first byte that a file's name says it holds, `None` if that is not how files are named.
-pub(super) fn parse_base(name: &str) -> Option<u64> {
-    (name.len() == 20 && name.bytes().all(|b| b.is_ascii_digit())).then(|| name.parse().ok())?
+    FilePath::new(&format!("{QUEUES_DIR}/{}/{}/{base:020}", key.topic(), key.queue_id()))
 }

@@ -28,9 +28,8 @@ mod search;
 pub(crate) mod tests;
 
 pub(crate) use consume::{ConsumeQueue, Put};
-pub(crate) use files::QueueConfig;
 use files::QueueFiles;
-pub(crate) use files::file_path;
+pub(crate) use files::{QUEUES_DIR, QueueConfig, file_path};
 #[cfg(test)]
 pub(crate) use recover::FileOnDisk;
 pub(crate) use recover::{QueueOnDisk, find_end, infer_file_bytes, scan_directory};
@@ -160,17 +159,17 @@ impl QueueTable {
     ///
     /// I/O errors.
     pub(crate) fn raise_mins(&self, log_start: PhysicalOffset) -> Result<()> {
-        self.list().iter().try_for_each(|queue| retention::raise_min(queue, log_start))
+        self.list().iter().try_for_each(|queue| queue.begin_with_log(log_start))
     }
 
-    /// Moves the first offset of every queue to its first message at or past `log_start`, and
-    /// removes the files all of whose entries lie before it. The last file of a queue stays.
+    /// Removes the files all of whose entries lie before their queue's first one. The last file of
+    /// a queue stays.
     ///
     /// # Errors
     ///
     /// The first error; the other queues were done nevertheless.
-    pub(crate) fn remove_before(&self, log_start: PhysicalOffset) -> Result<RemovedFiles> {
-        retention::remove_before(&self.files, &self.list(), log_start)
+    pub(crate) fn remove_files(&self) -> Result<RemovedFiles> {
+        retention::remove_files(&self.files, &self.list())
     }
 }
 

@@ -1,16 +1,14 @@
 //! What opening a store needs to know of the queues' files and do to them. Looking never changes
 //! anything; [`cut`](QueueTable::cut) and [`reset`](QueueTable::reset) are told what to do.
 
-use std::io;
-
 use super::{
     QueueTable,
-    files::{ENTRY, file_path, parse_base, queue_dir, root},
+    files::{ENTRY, file_path, queue_dir, root},
 };
 use crate::{
-    disk::{Access, DirEntry, Disk, EntryKind, FilePath, failed},
+    disk::{self, Access, Disk, EntryKind, FilePath, failed},
     error::{Error, ErrorKind, Result},
-    format::entry::QueueEntry,
+    format::{entry::QueueEntry, file_name},
     name::QueueKey,
     offset::{PhysicalOffset, QueueOffset},
 };
@@ -54,13 +52,13 @@ pub(crate) struct DirectoryScan {
 /// I/O errors. What is strange is no error but a problem in the result.
 pub(crate) fn scan_directory(disk: &dyn Disk) -> Result<DirectoryScan> {
     let mut scan = DirectoryScan::default();
-    for topic in list(disk, &root())? {
+    for topic in disk::list(disk, &root())? {
         let topic_dir = root().join(&topic.name);
         if topic.kind != EntryKind::Directory || QueueKey::new(&topic.name, 0).is_err() {
             scan.problems.push(format!("{topic_dir} is no topic's directory"));
             continue;
         }
-        for queue in list(disk, &topic_dir)? {
+        for queue in disk::list(disk, &topic_dir)? {
             let dir = topic_dir.join(&queue.name);
             let id = queue.name.parse::<i32>().ok().filter(|id| id.to_string() == queue.name);
             let key = id.and_then(|id| QueueKey::new(&topic.name, id).ok());
@@ -77,14 +75,6 @@ pub(crate) fn scan_directory(disk: &dyn Disk) -> Result<DirectoryScan> {
     Ok(scan)
 }
 
-fn list(disk: &dyn Disk, dir: &FilePath) -> Result<Vec<DirEntry>> {
-    match disk.list(dir) {
-        Ok(list) => Ok(list),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) => Err(failed("list", dir)(e)),
-    }
-}
-
 /// The files of the queue whose directory is `dir`, sorted; none without the directory. What else
 /// is there goes to `problems`.
 pub(super) fn list_files(
@@ -93,8 +83,8 @@ pub(super) fn list_files(
     problems: &mut Vec<String>,
 ) -> Result<Vec<FileOnDisk>> {
     let mut files = Vec::new();
-    for entry in list(disk, dir)? {
-        match parse_base(&entry.name) {
+    for entry in disk::list(disk, dir)? {
+        match file_name::position(&entry.name) {
             Some(base) if entry.kind == EntryKind::File && base <= BASE_MAX => {
                 files.push(FileOnDisk { base, len: entry.len });
             }

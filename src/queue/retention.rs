@@ -23,19 +23,34 @@ pub(crate) struct RemovedFiles {
     pub(crate) bytes: u64,
 }
 
-pub(super) fn remove_before(
+impl ConsumeQueue {
+    /// Lets the queue begin at its first entry for a record at or past `log_start`.
+    ///
+    /// # Errors
+    ///
+    /// I/O errors.
+    pub(crate) fn begin_with_log(&self, log_start: PhysicalOffset) -> Result<()> {
+        // Most queues are not touched: one look, no search.
+        match self.entry(self.min())? {
+            Some(first) if first.is_filler() || first.physical_offset < log_start => {
+                self.raise_min(first_not_below(self, log_start)?);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn remove_files(
     files: &QueueFiles,
     queues: &[Arc<ConsumeQueue>],
-    log_start: PhysicalOffset,
 ) -> Result<RemovedFiles> {
     let mut removed = RemovedFiles::default();
     let mut directories = Vec::new();
     let mut result = Ok(());
     for queue in queues {
         let before = removed.files;
-        let done =
-            raise_min(queue, log_start).and_then(|()| remove_files(files, queue, &mut removed));
-        result = result.and(done);
+        result = result.and(remove_files_of(files, queue, &mut removed));
         if removed.files > before {
             directories.push(queue_dir(queue.key()));
         }
@@ -50,19 +65,8 @@ pub(super) fn remove_before(
     result.map(|()| removed)
 }
 
-pub(super) fn raise_min(queue: &ConsumeQueue, log_start: PhysicalOffset) -> Result<()> {
-    // Most queues are not touched: one look, no search.
-    match queue.entry(queue.min())? {
-        Some(first) if first.is_filler() || first.physical_offset < log_start => {
-            queue.raise_min(first_not_below(queue, log_start)?);
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
 /// Removes the files that end at or before the queue's first entry.
-fn remove_files(
+fn remove_files_of(
     files: &QueueFiles,
     queue: &ConsumeQueue,
     removed: &mut RemovedFiles,

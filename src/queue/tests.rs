@@ -73,6 +73,12 @@ fn names(dir: &TempDir, queue: &str) -> Vec<String> {
     names
 }
 
+/// Lets the queues go along with a log that begins at `log_start`.
+fn retain(table: &QueueTable, log_start: PhysicalOffset) -> RemovedFiles {
+    table.raise_mins(log_start).unwrap();
+    table.remove_files().unwrap()
+}
+
 #[test]
 fn what_was_put_is_read_from_tail_files_and_across_their_borders() {
     let dir = tempfile::tempdir().unwrap();
@@ -212,7 +218,7 @@ fn a_reading_table_takes_entries_and_writes_nothing() {
     table.write_out().unwrap();
     table.sync().unwrap();
     assert_eq!(read(&queue, 0, 100), entries(0, 30));
-    assert_eq!(table.remove_before(PhysicalOffset::new(1500)).unwrap().files, 0);
+    assert_eq!(retain(&table, PhysicalOffset::new(1500)).files, 0);
     assert_eq!(queue.min(), at(15));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
@@ -245,18 +251,18 @@ fn retention_moves_the_beginning_and_removes_all_files_but_the_last() {
     fill(&long, 0, 45);
     fill(&gone, 0, 30);
     table.sync().unwrap();
-    let removed = table.remove_before(PhysicalOffset::new(3450)).unwrap();
+    let removed = retain(&table, PhysicalOffset::new(3450));
     assert_eq!(removed, RemovedFiles { files: 3 + 2, bytes: 5 * FILE_BYTES });
     assert_eq!((long.min(), long.end()), (at(35), at(45)));
     assert_eq!((gone.min(), gone.end()), (at(30), at(30)));
     assert_eq!(names(&dir, "T/0"), ["00000000000000000600", "00000000000000000800"]);
     assert_eq!(names(&dir, "T/1"), ["00000000000000000400"]);
     assert_eq!(read(&long, 35, 100), entries(35, 45));
-    assert_eq!(table.remove_before(PhysicalOffset::new(3450)).unwrap(), RemovedFiles::default());
+    assert_eq!(retain(&table, PhysicalOffset::new(3450)), RemovedFiles::default());
     fill(&gone, 30, 33);
     table.sync().unwrap();
     assert_eq!(read(&gone, 30, 10), entries(30, 33));
-    table.remove_before(PhysicalOffset::new(9_999_999)).unwrap();
+    retain(&table, PhysicalOffset::new(9_999_999));
     assert_eq!(names(&dir, "T/1"), ["00000000000000000600"]);
 }
 
@@ -493,7 +499,7 @@ fn java_queues_end_where_java_says() {
             let files = scan.queues.iter().find(|q| q.key == key).unwrap();
             let end = find_end(&*disk, files, log_end).unwrap();
             table.restore(key.clone(), at(files.files[0].base / 20), end);
-            table.remove_before(log_start).unwrap();
+            retain(&table, log_start);
             let queue = table.get(&key).unwrap();
             assert_eq!(queue.end(), at(line["maxOffset"].as_u64().unwrap()), "{name} {key}");
             assert_eq!(queue.min(), at(line["minOffset"].as_u64().unwrap()), "{name} {key}");

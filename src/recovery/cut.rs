@@ -1,10 +1,9 @@
 //! Cutting the end of the log off, keeping every byte of it.
 
-use std::io;
-
 use crate::{
-    disk::{Access, Disk, FilePath, failed, replace},
+    disk::{self, Access, Disk, FilePath, failed, replace},
     error::Result,
+    format::file_name,
     log::segment::{LOG_DIR, path_of},
     offset::{PhysicalOffset, StoreTime},
 };
@@ -89,13 +88,8 @@ fn zero(
 /// line up with new ones.
 pub(crate) fn zero_again(extent: &Extent<'_>, end: PhysicalOffset) -> Result<()> {
     let dir = FilePath::new(QUARANTINE_DIR);
-    let entries = match extent.disk.list(&dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(failed("list", &dir)(e)),
-    };
-    for entry in entries {
-        let offset = entry.name.split('-').next().and_then(|digits| digits.parse().ok());
+    for entry in disk::list(extent.disk, &dir)? {
+        let offset = entry.name.split('-').next().and_then(file_name::position);
         let Some(from) = offset.map(PhysicalOffset::new) else { continue };
         let Some(until) = from.get().checked_add(entry.len).map(PhysicalOffset::new) else {
             continue;
@@ -121,12 +115,7 @@ pub(crate) fn remove_behind(extent: &Extent<'_>, end: PhysicalOffset) -> Result<
 /// Removes the segments at `bases`, the last one first. Durable when this returns.
 pub(crate) fn remove(disk: &dyn Disk, bases: &[PhysicalOffset]) -> Result<()> {
     for base in bases.iter().rev() {
-        let path = path_of(*base);
-        match disk.remove(&path) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(failed("remove", &path)(e)),
-        }
+        disk::remove(disk, &path_of(*base))?;
     }
     if !bases.is_empty() {
         let dir = FilePath::new(LOG_DIR);

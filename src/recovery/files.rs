@@ -1,10 +1,9 @@
 //! What lies in the store's directory, looked at without touching anything.
 
-use std::io;
-
 use crate::{
-    disk::{Disk, EntryKind, FilePath, failed},
+    disk::{self, Disk, EntryKind, FilePath},
     error::{Error, ErrorKind, Result},
+    format::file_name,
     log::segment::LOG_DIR,
     offset::PhysicalOffset,
 };
@@ -29,6 +28,24 @@ impl LogFiles {
             self.retired = self.bases.drain(..first).collect();
         }
     }
+
+    /// Where the segment begins in which `at` lies, whether its file is there or not: then it would
+    /// begin a whole number of segments behind one that is. `at` itself before all segments.
+    pub(crate) fn base_of(&self, at: PhysicalOffset) -> PhysicalOffset {
+        let behind = self.bases.partition_point(|base| *base <= at);
+        match (behind.checked_sub(1), self.segment_bytes) {
+            (Some(last), Some(size)) => {
+                let base = self.bases[last];
+                base + (at - base) / size * size
+            }
+            _ => at,
+        }
+    }
+
+    /// As [`base_of`](Self::base_of), but `None` unless the file is there.
+    pub(crate) fn holding(&self, at: PhysicalOffset) -> Option<PhysicalOffset> {
+        Some(self.base_of(at)).filter(|base| self.bases.binary_search(base).is_ok())
+    }
 }
 
 /// Lists the log's files and checks their names and sizes.
@@ -40,23 +57,18 @@ impl LogFiles {
 pub(crate) fn list_log(disk: &dyn Disk) -> Result<LogFiles> {
     let dir = FilePath::new(LOG_DIR);
     let mut files = LogFiles::default();
-    let entries = match disk.list(&dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(files),
-        Err(e) => return Err(failed("list", &dir)(e)),
-    };
     let mut found = Vec::new();
-    for entry in entries {
+    for entry in disk::list(disk, &dir)? {
         let path = dir.join(&entry.name);
-        let digits = entry.name.len() == 20 && entry.name.bytes().all(|b| b.is_ascii_digit());
         match entry.kind {
             // The Java store passes over directories, too.
             EntryKind::Directory => {}
-            EntryKind::File if digits => match entry.name.parse() {
-                Ok(base) if base <= i64::MAX as u64 => found.push((base, entry.len, path)),
-                _ => return Err(foreign(&path, "its number is too large")),
+            EntryKind::File => match file_name::position(&entry.name) {
+                Some(base) => found.push((base, entry.len, path)),
+                None => {
+                    return Err(foreign(&path, "its name is not a number below 2^63 in 20 digits"));
+                }
             },
-            EntryKind::File => return Err(foreign(&path, "its name is not 20 digits")),
             EntryKind::Other => return Err(foreign(&path, "it is not a regular file")),
         }
     }

@@ -4,10 +4,10 @@
 use std::{io, sync::Arc};
 
 use crate::{
-    checkpoint::{self, Checkpoint, JAVA_CHECKPOINT_BYTES, frames},
+    checkpoint::{self, Checkpoint, frames},
     disk::{Access, Disk, FilePath, failed, load},
     error::{Error, ErrorKind, Result},
-    format::{frame::ChecksumRule, layout::BLANK_BYTES},
+    format::{frame::ChecksumRule, java::JAVA_FIELDS_BYTES, layout::BLANK_BYTES},
     log::{DamagedRange, segment::Segment},
     offset::{PhysicalOffset, StoreTime},
     options::OnDamage,
@@ -17,7 +17,9 @@ pub(crate) mod cut;
 pub(crate) mod files;
 pub(crate) mod floors;
 pub(crate) mod kept;
+pub(crate) mod lock;
 pub(crate) mod parallel;
+pub(crate) mod reader;
 pub(crate) mod report;
 pub(crate) mod scan;
 pub(crate) mod table;
@@ -55,6 +57,16 @@ pub(crate) struct Inspected {
     pub(crate) durable_end: PhysicalOffset,
 }
 
+impl Inspected {
+    /// An error where there is neither a log nor anything of ours that speaks of one.
+    pub(crate) fn expect_store(&self) -> Result<()> {
+        if self.files.segment_bytes.is_none() && self.checkpoint.is_none() {
+            return Err(Error::new(ErrorKind::NotFound, "there is no store in this directory"));
+        }
+        Ok(())
+    }
+}
+
 /// What the log is like after recovery.
 #[derive(Debug)]
 pub(crate) struct RecoveredLog {
@@ -84,7 +96,7 @@ pub(crate) fn inspect(disk: &dyn Disk) -> Result<Inspected> {
     if let Some(checkpoint) = &checkpoint {
         // Also without a segment: then frames tell that there was a log.
         let segment_bytes = files.segment_bytes.unwrap_or(SEGMENT_MOST);
-        durable_end = checkpoint.durable_end.max(last_frame_end(disk, segment_bytes)?);
+        durable_end = checkpoint.durable_end.max(frames::last_end(disk, segment_bytes)?);
     }
     let clean_end = checkpoint.as_ref().filter(|c| c.clean).map(|c| c.durable_end);
     let clean = clean_end == Some(durable_end) && !exists(disk, &FilePath::new(ABORT))?;
@@ -118,21 +130,6 @@ fn exists(disk: &dyn Disk, path: &FilePath) -> Result<bool> {
     }
 }
 
-/// The end of the newest frame that survived.
-pub(crate) fn last_frame_end(disk: &dyn Disk, segment_bytes: u64) -> Result<PhysicalOffset> {
-    let mut end = PhysicalOffset::ZERO;
-    for base in frames::list(disk)?.into_iter().rev() {
-        frames::newest_first(disk, base, segment_bytes, |frame| {
-            end = frame.end();
-            true
-        })?;
-        if end > PhysicalOffset::ZERO {
-            break;
-        }
-    }
-    Ok(end)
-}
-
 /// How it shows that another program wrote here since our last checkpoint, if it does.
 fn foreign_sign(
     disk: &dyn Disk,
@@ -142,7 +139,7 @@ fn foreign_sign(
 ) -> Result<Option<String>> {
     let path = FilePath::new(JAVA_CHECKPOINT);
     if let Some(bytes) = load(disk, &path, 1 << 20)? {
-        let mut java = [0; JAVA_CHECKPOINT_BYTES];
+        let mut java = [0; JAVA_FIELDS_BYTES];
         let len = bytes.len().min(java.len());
         java[..len].copy_from_slice(&bytes[..len]);
         if java != checkpoint.java {

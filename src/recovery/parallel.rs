@@ -95,14 +95,16 @@ fn scan_pieces(
 }
 
 /// Does `beside` on a thread of its own while this one does `own`; one after the other where the
-/// disk has no use for two.
+/// disk has no use for two: then `beside` comes as late as a thread may, so that the simulation
+/// sees what relies on its coming first.
 pub(crate) fn both<A: Send, B>(
     disk: &dyn Disk,
     beside: impl FnOnce() -> A + Send,
     own: impl FnOnce() -> B,
 ) -> (A, B) {
     if disk.readers() < 2 {
-        return (beside(), own());
+        let own = own();
+        return (beside(), own);
     }
     thread::scope(|scope| {
         let beside = scope.spawn(beside);

@@ -1,24 +1,19 @@
 //! Walks the log and classifies what it finds. Touches nothing, decides nothing.
-//!
-//! Reads with read calls, not through a mapping: a bad sector is an error here, not a fault.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use crate::{
-    disk::{Access, Disk, DiskFile, failed},
+    disk::Disk,
     error::Result,
     format::{
-        frame::{ChecksumRule, Frame, classify},
-        layout::MAGIC_BLANK,
+        frame::{ChecksumRule, Frame, classify, is_blank},
         resync::find_next_record,
     },
-    log::segment::path_of,
     offset::PhysicalOffset,
 };
 
-/// Read at a time: many records, and little enough that they are still in the processor's own cache
-/// when they are checked. The system reads ahead of it.
-const READ_BYTES: usize = 192 << 10;
+use super::reader::{READ_BYTES, Reader};
+
 /// No record that any store writes is longer.
 const RECORD_MOST: u64 = 128 << 20;
 /// Behind damage, records up to this size are found wherever they lie.
@@ -81,53 +76,6 @@ impl<'a> Extent<'a> {
     }
 }
 
-/// One file with a window of its bytes.
-struct Reader {
-    file: Arc<dyn DiskFile>,
-    base: PhysicalOffset,
-    len: u64,
-    window: Vec<u8>,
-    at: u64,
-    /// What may hold bytes that are not zero, ascending, as it was before anything was read. Later
-    /// the system counts as data what it read ahead of us from blocks that were never written;
-    /// going after that would read all of them.
-    data: Vec<Range<u64>>,
-}
-
-impl Reader {
-    fn open(extent: &Extent<'_>, base: PhysicalOffset, position: u64) -> Result<Self> {
-        let path = path_of(base);
-        let file = extent.disk.open(&path, Access::Read).map_err(failed("open", &path))?;
-        let len = extent.segment_bytes;
-        let mut data: Vec<Range<u64>> = Vec::new();
-        while let Some(next) = file
-            .next_data(data.last().map_or(position, |last| last.end))
-            .map_err(failed("look for data in", &path))?
-        {
-            data.push(next);
-        }
-        Ok(Self { file, base, len, window: Vec::new(), at: 0, data })
-    }
-
-    /// At least `need` bytes from `position` on, fewer only at the end of the file.
-    fn bytes(&mut self, position: u64, need: usize) -> Result<&[u8]> {
-        let left = (self.len - position) as usize;
-        let need = need.min(left);
-        let have =
-            self.at <= position && position + need as u64 <= self.at + self.window.len() as u64;
-        if !have {
-            let take = need.max(READ_BYTES).min(left);
-            self.window.resize(take, 0);
-            let path = path_of(self.base);
-            self.file
-                .read_exact_at(&mut self.window, position)
-                .map_err(failed(&format!("read at {position} of"), &path))?;
-            self.at = position;
-        }
-        Ok(&self.window[(position - self.at) as usize..])
-    }
-}
-
 /// Walks the log from `from`, where a record begins or the log ends, to the end of all files, or
 /// to `clean_end` if sound records reach exactly there: nothing was ever written behind it.
 /// `rule` says for each position whether a record there must carry a checksum of all of it.
@@ -144,7 +92,8 @@ pub(crate) fn scan(
     let mut expected = from;
     for (number, base) in extent.bases.iter().enumerate().skip(first) {
         let mut position = from.saturating_since(*base);
-        let mut reader = Reader::open(extent, *base, position)?;
+        let mut reader = Reader::open(extent, *base)?;
+        let data = reader.data_from(position)?;
         if *base + position != expected {
             stop(&mut scan, "the segment behind is missing".into());
             open_stretch(&mut scan, *base + position);
@@ -158,7 +107,7 @@ pub(crate) fn scan(
             if scan.stretches.len() == 1 && Some(*base + position) == clean_end {
                 return Ok(scan);
             }
-            match resume(&mut reader, position, &mut scan, rule)? {
+            match resume(&mut reader, &data, position, &mut scan, rule)? {
                 Some(next) => {
                     open_stretch(&mut scan, *base + next);
                     position = next;
@@ -195,7 +144,7 @@ pub(crate) fn first_stretch(
         if *base + position != expected {
             break;
         }
-        let mut reader = Reader::open(extent, *base, position)?;
+        let mut reader = Reader::open(extent, *base)?;
         let stopped = walk(&mut reader, position, &mut scan, rule, &mut |_| {})?;
         if stopped < extent.segment_bytes {
             break;
@@ -265,19 +214,16 @@ fn walk(
     Ok(position)
 }
 
-fn is_blank(head: &[u8]) -> bool {
-    head.get(4..8).is_some_and(|magic| magic == MAGIC_BLANK.to_be_bytes())
-}
-
 /// Looks for the next sound record behind `position`, and for the last byte that is not zero.
 fn resume(
     reader: &mut Reader,
+    data: &[Range<u64>],
     position: u64,
     scan: &mut Scan,
     rule: &dyn Fn(PhysicalOffset) -> ChecksumRule,
 ) -> Result<Option<u64>> {
     let mut at = position;
-    while let Some(from) = first_byte(reader, at)? {
+    while let Some(from) = first_byte(reader, data, at)? {
         // A size begins with zeros when the record is small. Where the walk stopped was looked at.
         let from = from.saturating_sub(3).max(at).max(position + 1);
         if from >= reader.len {
@@ -309,14 +255,14 @@ fn resume(
     Ok(None)
 }
 
-/// The position of the first byte from `at` on that is not zero. Zeros are what is behind the end
-/// of nearly every log, and there can be a lot of them.
-fn first_byte(reader: &mut Reader, at: u64) -> Result<Option<u64>> {
+/// The position of the first byte from `at` on that is not zero, where there is `data`. Zeros are
+/// what is behind the end of nearly every log, and there can be a lot of them.
+fn first_byte(reader: &mut Reader, data: &[Range<u64>], at: u64) -> Result<Option<u64>> {
     const ZEROS: [u8; 4096] = [0; 4096];
-    let mut next = reader.data.partition_point(|data| data.end <= at);
+    let mut next = data.partition_point(|range| range.end <= at);
     let mut at = at;
-    while let Some(data) = reader.data.get(next) {
-        let (from, end) = (at.max(data.start), data.end.min(reader.len));
+    while let Some(range) = data.get(next) {
+        let (from, end) = (at.max(range.start), range.end.min(reader.len));
         if from >= end {
             next += 1;
             continue;

@@ -5,10 +5,12 @@ use std::io;
 
 use super::files::LogFiles;
 use crate::{
-    disk::{Access, DirEntry, Disk, EntryKind, FilePath, failed},
+    consumer::CONFIG_DIR,
+    disk::{self, Access, DirEntry, Disk, EntryKind, FilePath, failed},
     error::{Error, ErrorKind, Result},
+    format::file_name,
     log::segment::{LOG_DIR, path_of},
-    queue,
+    queue::{self, QUEUES_DIR},
 };
 
 /// Non-empty directories and files that say: kept by a part of RocketMQ that this store does not
@@ -24,8 +26,7 @@ const UNREAD: [(&str, &str); 4] = [
 /// looked for: what it holds comes from the log.
 const ROCKSDB: &str = "CURRENT";
 /// Where RocksDB may keep the queues.
-const QUEUE_DIRS: [&str; 2] = ["consumequeue", "consumequeue_rocksdb"];
-const CONFIG_DIR: &str = "config";
+const QUEUE_DIRS: [&str; 2] = [QUEUES_DIR, "consumequeue_rocksdb"];
 
 const TIMER_WHEEL: &str = "timerwheel";
 /// Its files are named like segments.
@@ -68,7 +69,7 @@ pub(super) fn refuse(disk: &dyn Disk) -> Result<()> {
             )));
         }
     }
-    for entry in list(disk, &FilePath::new(CONFIG_DIR))? {
+    for entry in disk::list(disk, &FilePath::new(CONFIG_DIR))? {
         let dir = FilePath::new(CONFIG_DIR).join(&entry.name);
         if entry.kind == EntryKind::Directory && is_filled(disk, &dir.join(ROCKSDB))? {
             return Err(unread(format!(
@@ -119,7 +120,7 @@ fn refuse_queues_without_a_log(disk: &dyn Disk) -> Result<()> {
     let path = queue::file_path(&queue.key, queue.files[0].base);
     Err(unread(format!(
         "{path} belongs to a log that is not here; move its segments into {LOG_DIR} (they may lie \
-         elsewhere: storePathCommitLog), or consumequeue away to begin anew"
+         elsewhere: storePathCommitLog), or {QUEUES_DIR} away to begin anew"
     )))
 }
 
@@ -127,7 +128,7 @@ fn refuse_queues_without_a_log(disk: &dyn Disk) -> Result<()> {
 /// `commitlog`. Those that may not be listed (`lost+found`) are no part of a store.
 fn refuse_segments_elsewhere(disk: &dyn Disk, files: &LogFiles, segment_bytes: u64) -> Result<()> {
     for parent in [FilePath::ROOT, FilePath::new(LOG_DIR)] {
-        for dir in list(disk, &parent)? {
+        for dir in disk::list(disk, &parent)? {
             let path = parent.join(&dir.name);
             if dir.kind != EntryKind::Directory || [LOG_DIR, TIMER_LOG].contains(&path.as_str()) {
                 continue;
@@ -149,8 +150,7 @@ fn refuse_segments_elsewhere(disk: &dyn Disk, files: &LogFiles, segment_bytes: u
 
 /// Whether this could be the segment behind one that is here, and is not here itself.
 fn is_missing(entry: &DirEntry, files: &LogFiles, segment_bytes: u64) -> bool {
-    let digits = entry.name.len() == 20 && entry.name.bytes().all(|b| b.is_ascii_digit());
-    let base = entry.name.parse::<u64>().ok().filter(|_| digits);
+    let base = file_name::position(&entry.name);
     let Some(before) = base.and_then(|base| base.checked_sub(segment_bytes)) else { return false };
     let here = |base: u64| files.bases.binary_search_by_key(&base, |b| b.get()).is_ok();
     entry.kind == EntryKind::File
@@ -227,16 +227,6 @@ fn is_filled(disk: &dyn Disk, path: &FilePath) -> Result<bool> {
 fn is_no_file(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, NotADirectory, NotFound};
     matches!(error.kind(), NotFound | NotADirectory | InvalidInput)
-}
-
-fn list(disk: &dyn Disk, dir: &FilePath) -> Result<Vec<DirEntry>> {
-    match disk.list(dir) {
-        Ok(entries) => Ok(entries),
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Ok(Vec::new())
-        }
-        Err(e) => Err(failed("list", dir)(e)),
-    }
 }
 
 fn unread(text: String) -> Error {

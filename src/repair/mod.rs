@@ -11,7 +11,7 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointFile, frames},
     clock::{Clock, SystemClock},
     disk::{Access, Disk, FilePath, failed, file::FileDisk},
-    error::{Error, ErrorKind, Result},
+    error::{ErrorKind, Result},
     log::segment::path_of,
     offset::{PhysicalOffset, StoreTime},
     open::{self, OpenRequest, ProgressFn},
@@ -122,7 +122,7 @@ pub(crate) fn repair_on(
     progress: Box<ProgressFn>,
 ) -> Result<RepairReport> {
     let losses = {
-        let _lock = open::take_lock(&*disk)?;
+        let _lock = recovery::lock::take(&*disk)?;
         let inspected = look(&*disk)?;
         let assessed = assess(&*disk, &inspected, now)?;
         if mode == RepairMode::AcceptLoss {
@@ -141,9 +141,7 @@ pub(crate) fn repair_on(
 
 fn look(disk: &dyn Disk) -> Result<Inspected> {
     let inspected = recovery::inspect(disk)?;
-    if inspected.files.segment_bytes.is_none() && inspected.checkpoint.is_none() {
-        return Err(Error::new(ErrorKind::NotFound, "there is no store in this directory"));
-    }
+    inspected.expect_store()?;
     Ok(inspected)
 }
 
@@ -188,23 +186,16 @@ fn loss(
     reason: String,
     remedy: Remedy,
 ) -> Loss {
-    let base = base_of(inspected, start);
+    let base = inspected.files.base_of(start);
     let file = path_of(base).as_str().to_owned();
     Loss { start, end, file, offset: start - base, reason, remedy }
 }
 
-/// The segment in which `at` lies, whether its file is there or not.
-fn base_of(inspected: &Inspected, at: PhysicalOffset) -> PhysicalOffset {
-    let files = &inspected.files;
-    let (Some(first), Some(size)) = (files.bases.first(), files.segment_bytes) else { return at };
-    let behind = files.bases.partition_point(|base| *base <= at);
-    let base = behind.checked_sub(1).map_or(*first, |i| files.bases[i]);
-    base + at.saturating_since(base) / size * size
-}
-
 fn is_segment_end(inspected: &Inspected, at: PhysicalOffset) -> bool {
-    let size = inspected.files.segment_bytes.unwrap_or(u64::MAX);
-    at > PhysicalOffset::ZERO && base_of(inspected, PhysicalOffset::new(at.get() - 1)) + size == at
+    let (Some(last), Some(size)) = (at.get().checked_sub(1), inspected.files.segment_bytes) else {
+        return false;
+    };
+    inspected.files.base_of(PhysicalOffset::new(last)) + size == at
 }
 
 /// `[start, end)` cut where segments end.
@@ -217,7 +208,8 @@ fn pieces(
     let mut pieces = Vec::new();
     let mut at = start;
     while at < end {
-        let until = end.min(PhysicalOffset::new(base_of(inspected, at).get().saturating_add(size)));
+        let base = inspected.files.base_of(at);
+        let until = end.min(PhysicalOffset::new(base.get().saturating_add(size)));
         pieces.push((at, until));
         at = until;
     }
@@ -238,7 +230,7 @@ fn give_up(
             Remedy::Forget => return forget(&**disk, inspected, assessed.end),
             Remedy::Leave => {}
             Remedy::Placeholder => {
-                let base = base_of(inspected, loss.start);
+                let base = inspected.files.base_of(loss.start);
                 if inspected.files.bases.contains(&base) {
                     cut::quarantine(&**disk, base, loss.start, loss.end, now)?;
                 }
@@ -299,7 +291,7 @@ fn restate_frames(
 
 /// Puts placeholders over a range of one segment, and a blank record where the segment ends.
 fn overwrite(disk: &dyn Disk, inspected: &Inspected, loss: &Loss, now: StoreTime) -> Result<()> {
-    let base = base_of(inspected, loss.start);
+    let base = inspected.files.base_of(loss.start);
     let path = path_of(base);
     let file = match inspected.files.bases.contains(&base) {
         true => disk.open(&path, Access::Write).map_err(failed("open", &path))?,

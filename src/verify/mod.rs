@@ -4,10 +4,10 @@
 use std::{collections::BTreeMap, fmt, path::Path};
 
 use crate::{
-    disk::{Access, Disk, FilePath, failed, file::FileDisk},
-    error::{Error, ErrorKind, Result},
+    disk::{Access, Disk, FilePath, file::FileDisk},
+    error::{ErrorKind, Result},
     format::index::IndexGeometry,
-    log::DamagedRange,
+    log::{DamagedRange, segment::LOG_DIR},
     offset::{PhysicalOffset, StoreTime},
     options::{OnDamage, Options},
     recovery::{self, Inspected, RecoveredLog, report::Finding, scan::Extent},
@@ -180,9 +180,8 @@ pub(crate) fn verify_on(
     progress: &mut dyn FnMut(PhysicalOffset, PhysicalOffset),
 ) -> Result<VerifySummary> {
     let mut findings = Findings { tell, kinds: BTreeMap::new() };
-    let mut summary = VerifySummary::default();
-    let lock = FilePath::new("lock");
-    summary.live = disk.locked(&lock).map_err(failed("look at", &lock))?;
+    let live = recovery::lock::is_held(disk)?;
+    let mut summary = VerifySummary { live, ..VerifySummary::default() };
     if segments::names_are_sound(disk, &mut findings)? {
         check(disk, options, &mut findings, &mut summary, progress)?;
     }
@@ -226,9 +225,7 @@ fn check(
     progress: &mut dyn FnMut(PhysicalOffset, PhysicalOffset),
 ) -> Result<()> {
     let inspected = recovery::inspect(disk)?;
-    if inspected.files.segment_bytes.is_none() && inspected.checkpoint.is_none() {
-        return Err(Error::new(ErrorKind::NotFound, "there is no store in this directory"));
-    }
+    inspected.expect_store()?;
     let files = &inspected.files;
     let start = files.bases.first().copied().unwrap_or(inspected.durable_end);
     let files_end =
@@ -308,7 +305,7 @@ fn tell_log(inspected: &Inspected, log: &RecoveredLog, findings: &mut Findings<'
                 );
                 findings.add("torn-tail", Severity::Note, &file, (offset, *bytes), detail);
             }
-            other => findings.note("log", &FilePath::new("commitlog"), other.to_string()),
+            other => findings.note("log", &FilePath::new(LOG_DIR), other.to_string()),
         }
     }
     segments::unused(inspected, log.end, findings);

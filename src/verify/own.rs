@@ -1,14 +1,14 @@
 //! What is known besides: frames, checkpoints, consumer offsets, and what was left over.
 
-use std::{collections::BTreeMap, io};
+use std::collections::BTreeMap;
 
 use super::{Context, Findings, Severity};
 use crate::{
     checkpoint::{OWN_DIR, frames, snapshot},
     consumer,
-    disk::{Access, EntryKind, FilePath, failed, load},
+    disk::{self, Access, EntryKind, FilePath, failed, load},
     error::{ErrorKind, Result},
-    format::{crc::crc32_from, offsets_json},
+    format::{crc::crc32_from, java::JAVA_FIELDS_BYTES, offsets_json},
     log::segment::path_of,
     name::QueueKey,
     recovery::{ABORT, JAVA_CHECKPOINT, cut::QUARANTINE_DIR},
@@ -126,7 +126,7 @@ pub(super) fn leftovers(context: &Context<'_>, findings: &mut Findings<'_>) -> R
     }
     let java = FilePath::new(JAVA_CHECKPOINT);
     match load(disk, &java, 1 << 20) {
-        Ok(Some(bytes)) if bytes.len() < crate::checkpoint::JAVA_CHECKPOINT_BYTES => {
+        Ok(Some(bytes)) if bytes.len() < JAVA_FIELDS_BYTES => {
             findings.note("java-checkpoint", &java, format!("too short len={}", bytes.len()));
         }
         Ok(_) => {}
@@ -137,11 +137,7 @@ pub(super) fn leftovers(context: &Context<'_>, findings: &mut Findings<'_>) -> R
     }
     for (dir, what) in [(QUARANTINE_DIR, "bytes that were set aside"), (OWN_DIR, "")] {
         let dir = FilePath::new(dir);
-        let entries = match disk.list(&dir) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(failed("list", &dir)(e)),
-        };
+        let entries = disk::list(disk, &dir)?;
         for entry in entries.iter().filter(|e| e.kind == EntryKind::File) {
             let path = dir.join(&entry.name);
             if !what.is_empty() {

@@ -78,14 +78,14 @@ impl<'a> QueueCheck<'a> {
     pub(super) fn new(context: &Context<'a>, findings: &mut Findings<'_>) -> Result<Self> {
         let found = queue::scan_directory(context.disk)?;
         for problem in &found.problems {
-            findings.note("foreign-file", &FilePath::new("consumequeue"), problem);
+            findings.note("foreign-file", &FilePath::new(queue::QUEUES_DIR), problem);
         }
         let mut usable = true;
         let file_bytes = match queue::infer_file_bytes(&found.queues) {
             Ok(bytes) => bytes.unwrap_or(ENTRY),
             Err(e) if e.kind() == ErrorKind::Unsupported => {
                 usable = false;
-                let file = FilePath::new("consumequeue");
+                let file = FilePath::new(queue::QUEUES_DIR);
                 let severity = Severity::Inconsistency;
                 findings.add("queue-file-size", severity, &file, (0, 0), e.to_string());
                 ENTRY

@@ -1,11 +1,10 @@
 //! The log's files by name and size.
 
-use std::io;
-
 use super::{Findings, Severity};
 use crate::{
-    disk::{Disk, EntryKind, FilePath, failed},
+    disk::{self, Disk, EntryKind, FilePath},
     error::Result,
+    format::file_name,
     log::segment::{LOG_DIR, path_of},
     offset::PhysicalOffset,
     recovery::{Inspected, files::LogFiles},
@@ -14,11 +13,7 @@ use crate::{
 /// Looks for what keeps a store from being opened at all. Returns whether there is nothing.
 pub(super) fn names_are_sound(disk: &dyn Disk, findings: &mut Findings<'_>) -> Result<bool> {
     let dir = FilePath::new(LOG_DIR);
-    let entries = match disk.list(&dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
-        Err(e) => return Err(failed("list", &dir)(e)),
-    };
+    let entries = disk::list(disk, &dir)?;
     let mut sound = true;
     let mut bad = |path: &FilePath, len, detail: String, sound: &mut bool| {
         *sound = false;
@@ -27,10 +22,8 @@ pub(super) fn names_are_sound(disk: &dyn Disk, findings: &mut Findings<'_>) -> R
     let mut segments = Vec::new();
     for entry in entries.iter().filter(|e| e.kind != EntryKind::Directory) {
         let path = dir.join(&entry.name);
-        let digits = entry.name.len() == 20 && entry.name.bytes().all(|b| b.is_ascii_digit());
-        let base = entry.name.parse().ok().filter(|base: &u64| *base <= i64::MAX as u64);
-        match base {
-            Some(base) if digits && entry.kind == EntryKind::File => {
+        match file_name::position(&entry.name) {
+            Some(base) if entry.kind == EntryKind::File => {
                 segments.push((base, entry.len, path));
             }
             _ => {
@@ -58,18 +51,9 @@ pub(super) fn names_are_sound(disk: &dyn Disk, findings: &mut Findings<'_>) -> R
     Ok(sound)
 }
 
-/// The file that holds the log's byte `at`, and where in it.
+/// The file that holds the log's byte `at`, or would, and where in it.
 pub(super) fn place(files: &LogFiles, at: PhysicalOffset) -> (FilePath, u64) {
-    let behind = files.bases.partition_point(|base| *base <= at);
-    let Some(base) = behind.checked_sub(1).map(|i| files.bases[i]) else {
-        return (path_of(at), 0);
-    };
-    let size = files.segment_bytes.unwrap_or(u64::MAX);
-    if at - base >= size {
-        // Its file is missing; it would begin a whole number of files behind.
-        let missing = base + (at - base) / size * size;
-        return (path_of(missing), at - missing);
-    }
+    let base = files.base_of(at);
     (path_of(base), at - base)
 }
 

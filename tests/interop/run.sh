@@ -312,15 +312,36 @@ put_closed() {
   all_puts_there "$dir/dump" "${specs[@]}"
 }
 
+# After a crash RocketMQ 5.5.1 looks at the last ten segments only (commitLogRecoverMaxNum): queue
+# entries for what lies before them are lost to it. With segments as small as here a put that is
+# killed late gets that far, so it is repeated.
 put_killed() {
-  local dir=$scratch/killed specs pid lines=0
+  local try before after
+  for try in 1 2 3 4 5 6 7 8; do
+    rm -rf "$scratch/killed"
+    kill_a_put || return 1
+    before=$(wc -l <"$scratch/killed/segments.before")
+    after=$(find "$scratch/killed/store/commitlog" -type f | wc -l)
+    if [ $((after - before)) -le 7 ]; then
+      compare_killed
+      return
+    fi
+    echo "try $try: $((after - before)) segments were filled before the kill; once more"
+  done
+  echo "put is always killed too late for RocketMQ 5.5.1"
+  return 1
+}
+
+kill_a_put() {
+  local dir=$scratch/killed pid lines=0
   mkdir -p "$dir"
   fill "$dir/store" "$dir/put" sync || return 1
   messages "$dir/put.6" TopicA 1 TagK killed 106 200000 || return 1
+  find "$dir/store/commitlog" -type f >"$dir/segments.before"
   "$STEADFAST_BIN" put "$dir/store" "${put_args[@]}" --flush sync "${geometry[@]}" \
     <"$dir/put.6.bodies" >"$dir/put.6.acked" 2>"$dir/put.6.err" &
   pid=$!
-  while [ "$lines" -lt 400 ]; do
+  while [ "$lines" -lt 100 ]; do
     if ! kill -0 "$pid" 2>/dev/null; then
       echo "put ended by itself after $lines lines"
       cat "$dir/put.6.err"
@@ -337,6 +358,10 @@ put_killed() {
   lines=$(wc -l <"$dir/put.6.acked")
   echo "killed after $lines acknowledgements"
   [ "$lines" -lt 200000 ] || { echo "all was written before the kill"; return 1; }
+}
+
+compare_killed() {
+  local dir=$scratch/killed specs
   both_agree "$dir/store" "$dir/dump" java-lacks || return 1
   fill_specs "$dir/put"
   all_puts_there "$dir/dump" "${specs[@]}" "$dir/put.6.plan:$dir/put.6.acked:killed" || return 1

@@ -215,9 +215,13 @@ fn clean_pages_become_dirty_again_and_keep_their_bytes() {
         // Memory alone (tmpfs) has no clean pages. Elsewhere the kernel may keep several as one.
         if let Some(counted) = counted.filter(|_| disk.file_system != FileSystem::Tmpfs) {
             assert!(counted >= LEN as u64 - 10_000, "made dirty: {counted}");
-            let before = dirtied();
-            file.dirty_again(5000, LEN as u64 - 10_000).unwrap();
-            assert_eq!(dirtied(), before, "they were not dirty");
+            // The system may write them back at any moment, but not again and again.
+            let stayed = (0..20).any(|_| {
+                let before = dirtied();
+                file.dirty_again(5000, LEN as u64 - 10_000).unwrap();
+                dirtied() == before
+            });
+            assert!(stayed, "they were not dirty");
         }
         let mut found = vec![0; LEN];
         opened.read_exact_at(&mut found, 0).unwrap();

@@ -5,6 +5,7 @@ mod crash_sim;
 mod driver;
 mod faults;
 mod flips;
+mod following;
 mod model;
 mod ops;
 mod regressions;
