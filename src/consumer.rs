@@ -256,8 +256,16 @@ impl ConsumerOffsets {
     pub(crate) fn save(&self, disk: &dyn Disk, to_save: ToSave, now: StoreTime) -> Result<()> {
         let _saver = self.saver.lock();
         let ToSave { mut table, generation } = to_save;
-        // Those of the last save: another one may have been in between.
-        table.data_version = self.state.lock().version;
+        // Of the last save: another one may have been in between.
+        let (version, saved) = {
+            let state = self.state.lock();
+            (state.version, state.saved)
+        };
+        if saved >= generation {
+            // What it saved is newer, and told to be there: it must not be taken back.
+            return Ok(());
+        }
+        table.data_version = version;
         table.data_version.counter = table.data_version.counter.wrapping_add(1);
         table.data_version.timestamp = now.as_millis();
         let (file, backup, temp) =

@@ -45,7 +45,9 @@ impl Source {
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    for dir in ["src", "cli/src", "broker/src", "tests", "benches", "fuzz/fuzz_targets"] {
+    for dir in
+        ["src", "cli/src", "broker/src", "torture/src", "tests", "benches", "fuzz/fuzz_targets"]
+    {
         collect(&root.join(dir), &mut files);
     }
     files.sort();

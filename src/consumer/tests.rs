@@ -80,6 +80,20 @@ fn only_a_change_makes_them_worth_saving() {
 }
 
 #[test]
+fn an_older_snapshot_does_not_take_back_what_a_newer_one_saved() {
+    let disk = SimDisk::new(1);
+    let offsets = ConsumerOffsets::load(&disk).unwrap();
+    offsets.commit(&group("g"), &queue("A", 0), at(9));
+    // Two threads save; the one that looked first comes last.
+    let older = offsets.to_save().unwrap();
+    offsets.commit(&group("g"), &queue("A", 0), at(3));
+    save(&offsets, &disk);
+    offsets.save(&disk, older, NOW).unwrap();
+    assert_eq!(ConsumerOffsets::load(&disk).unwrap().get(&group("g"), &queue("A", 0)), Some(at(3)));
+    assert!(!offsets.is_dirty());
+}
+
+#[test]
 fn what_java_wrote_is_read_and_what_we_cannot_name_is_written_back() {
     let disk = SimDisk::new(1);
     let long = "t".repeat(300);

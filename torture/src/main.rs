@@ -1,0 +1,53 @@
+//! `torture`: hurts real stores on real files, over and over, and checks that each keeps what it
+//! promised. See `docs/testing.md`.
+
+mod check;
+mod kills;
+mod message;
+mod promised;
+mod trial;
+mod writer;
+mod writing;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use trial::Budget;
+
+/// Hurts real stores on real files, over and over, and checks that each keeps what it promised
+///
+/// Every trial goes on until its cycles or its minutes are used up, prints what it did, and ends at
+/// the first promise that was not kept, with the seed of that cycle. What this machine lacks is
+/// told as SKIP.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Every trial in turn, sharing the minutes
+    All(Budget),
+    /// The writing process is killed while it opens, writes and rolls
+    Kills(Budget),
+    /// The process that is hurt; started by the trials
+    #[command(hide = true)]
+    Writer(writer::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::All(budget) => trial::run(&mut trial::all(), &budget),
+        Command::Kills(budget) => trial::run(&mut [Box::new(kills::Kills::default())], &budget),
+        Command::Writer(args) => return writer::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("torture: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
