@@ -4,14 +4,9 @@
 
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-
-use parking_lot::{Mutex, RwLock};
 
 use crate::{
     clock::Clock,
@@ -20,6 +15,7 @@ use crate::{
     format::record::RecordLimits,
     offset::PhysicalOffset,
     options::RecordChecksum,
+    sync::{AtomicBool, AtomicU64, Mutex, RwLock},
 };
 
 pub(crate) mod append;
