@@ -129,7 +129,14 @@ impl World {
         let mut next = QueueOffset::ZERO;
         while next.get() < count {
             assert!(self.store.wait_for(&queue(), next, LONG).unwrap());
-            let batch = self.store.read(&queue(), next, ReadLimit::records(2)).unwrap();
+            let batch = match self.store.read(&queue(), next, ReadLimit::records(2)) {
+                // The pages of a queue's file are lost, until the next checkpoint writes them anew.
+                Err(error) if error.kind() == ErrorKind::Io => {
+                    thread::yield_now();
+                    continue;
+                }
+                read => read.unwrap(),
+            };
             assert!(!batch.is_empty(), "told that {next} is there, but it is not");
             let progress = self.store.progress();
             for record in batch.iter() {
@@ -189,7 +196,8 @@ fn check(disk: &SimDisk, acknowledged: &Acknowledged, options: &Options) -> Ackn
     let found = read_all(&store);
     for (offset, message) in acknowledged {
         assert_eq!(found.get(offset), Some(message), "acknowledged at {offset}");
-        let (begin, end) = (crate::StoreTime::from_millis(0), crate::StoreTime::from_millis(1 << 50));
+        let (begin, end) =
+            (crate::StoreTime::from_millis(0), crate::StoreTime::from_millis(1 << 50));
         let key = key(message.0, message.1);
         let hits = store.query("orders", &key, begin, end, 9).unwrap();
         assert_eq!(hits.len(), 1, "by its key {key}");
@@ -412,6 +420,7 @@ pub(crate) fn appenders_that_are_held_back_go_on() {
 pub(crate) fn a_saved_offset_is_not_taken_back() {
     let world = World::new(options(FlushMode::Sync), AppendPath::Store);
     world.produce(0, 2);
+    world.consume(2);
     let told = Arc::new(Plain::new(BTreeMap::new()));
     let image = Arc::new(Plain::new(None));
     let savers = ["a", "b"].map(|name| {
@@ -528,14 +537,16 @@ pub(crate) fn lost_queue_entries_come_back_under_readers() {
         world.spawn(|world| world.produce(0, 4)),
         world.spawn(|world| world.consume(4)),
         world.spawn(|world| {
-            for _ in 0..3 {
+            for _ in 0..2 {
                 let _ = world.store.step(Step::Checkpoint);
                 world.disk.drop_clean_pages();
             }
+            // At most one of these fails.
+            (0..2).for_each(|_| drop(world.store.step(Step::Checkpoint)));
         }),
     ];
     join(threads);
-    let _ = world.store.step(Step::Checkpoint);
+    (0..2).for_each(|_| drop(world.store.step(Step::Checkpoint)));
     assert_eq!(read_all(&world.store).len(), 4);
     let image = world.disk.power_failure(&mut Rng::new(draw(1 << 20)));
     let (disk, all, options) = world.close();

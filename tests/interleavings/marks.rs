@@ -18,7 +18,6 @@ use crate::{
     watermark::{Outcome, Place, Sleeper, Watermark},
 };
 
-
 const LONG: Duration = Duration::from_secs(3600);
 
 fn reached(mark: &Watermark, target: u64) {
@@ -89,13 +88,7 @@ pub(crate) fn stopping_wakes_a_pump() {
         move |mark| {
             while !stop.load(SeqCst) {
                 let next = mark.get() + 1;
-                mark.wait_unless(
-                    Sleeper::Waiter,
-                    next,
-                    &SystemClock::new(),
-                    LONG,
-                    &stop,
-                );
+                mark.wait_unless(Sleeper::Waiter, next, &SystemClock::new(), LONG, &stop);
             }
         }
     });
@@ -243,4 +236,3 @@ pub(crate) fn a_future_that_is_dropped_leaves_nothing() {
     mark.advance(3);
     assert_eq!(woken.0.load(SeqCst), 0);
 }
-

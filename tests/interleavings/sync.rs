@@ -134,7 +134,13 @@ impl fmt::Debug for AtomicU32 {
 }
 
 pub(crate) mod futex {
-    use std::sync::{PoisonError, atomic::Ordering};
+    use std::{
+        sync::{PoisonError, atomic::Ordering},
+        time::Duration,
+    };
+
+    /// Who waits no longer than this counts on the time to pass.
+    const SHORT: Duration = Duration::from_millis(10);
 
     pub(crate) struct Flags;
 
@@ -147,14 +153,21 @@ pub(crate) mod futex {
         pub(crate) tv_nsec: i64,
     }
 
-    /// Sleeps if the word is as expected, looked at under the kernel's lock. Never times out: a
-    /// wake-up that is lost shows as a deadlock.
+    /// Sleeps if the word is as expected, looked at under the kernel's lock. A long sleep never
+    /// times out: a wake-up that is lost shows as a deadlock.
     pub(crate) fn wait(
         word: &super::AtomicU32,
         _: Flags,
         expected: u32,
-        _: Option<&Timespec>,
+        timeout: Option<&Timespec>,
     ) -> Result<(), ()> {
+        if let Some(Timespec { tv_sec: 0, tv_nsec }) = timeout
+            && Duration::from_nanos(*tv_nsec as u64) < SHORT
+        {
+            crate::time::pass(Duration::from_nanos(*tv_nsec as u64));
+            shuttle::thread::yield_now();
+            return Err(());
+        }
         let bucket = word.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         if word.word.load(Ordering::SeqCst) != expected {
             return Err(());
