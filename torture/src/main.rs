@@ -5,6 +5,7 @@ mod check;
 mod kills;
 mod message;
 mod promised;
+mod stress;
 mod trial;
 mod writer;
 mod writing;
@@ -32,6 +33,8 @@ enum Command {
     All(Budget),
     /// The writing process is killed while it opens, writes and rolls
     Kills(Budget),
+    /// Producers, readers, retention and housekeeping on one store, all at once
+    Stress(Budget),
     /// The process that is hurt; started by the trials
     #[command(hide = true)]
     Writer(writer::Args),
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::All(budget) => trial::run(&mut trial::all(), &budget),
         Command::Kills(budget) => trial::run(&mut [Box::new(kills::Kills::default())], &budget),
+        Command::Stress(budget) => trial::run(&mut [Box::new(stress::Stress::default())], &budget),
         Command::Writer(args) => return writer::run(&args),
     };
     match result {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use steadfast::disk::sim::Rng;
 
-use crate::kills::Kills;
+use crate::{kills::Kills, stress::Stress};
 
 /// One way of hurting a store, over and over.
 pub(crate) trait Trial {
@@ -35,7 +35,7 @@ pub(crate) trait Trial {
 
 /// Every trial, in the order in which `torture all` runs them.
 pub(crate) fn all() -> Vec<Box<dyn Trial>> {
-    vec![Box::new(Kills::default())]
+    vec![Box::new(Kills::default()), Box::new(Stress::default())]
 }
 
 /// How long to go on.
