@@ -131,7 +131,7 @@ fn open(dir: &Path, rng: &mut Rng) -> Result<Store> {
     options.retention.reserved = Duration::ZERO;
     options.open_queue_files = 8;
     if rng.chance(1, 3) {
-        options.max_message_bytes = 8 << 10;
+        options.max_message_bytes = 16 << 10;
         options.max_unflushed_bytes = 32 << 10;
     }
     Ok(Store::builder(dir).options(options).open()?)
