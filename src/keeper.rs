@@ -113,8 +113,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Of a burst in ASYNC_FLUSH: to be called when a flush is about to begin. What it makes durable
-    /// will be worth a checkpoint, if this says so.
+    /// Of a burst in ASYNC_FLUSH: to be called when a flush is about to begin. Says whether what it
+    /// makes durable will be worth a checkpoint.
     pub(crate) fn checkpoint_ahead(&self) -> bool {
         let Ok(writable) = self.writable() else { return false };
         let mut keeper = writable.keeper.lock();
