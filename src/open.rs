@@ -10,7 +10,7 @@ use crate::{
     },
     clock::Clock,
     consumer::{CONFIG_DIR, ConsumerOffsets},
-    disk::{self, Access, DirectoryLock, Disk, FilePath, failed, load, replace},
+    disk::{self, Access, AppendPath, DirectoryLock, Disk, FilePath, failed, load, replace},
     dispatch::Dispatcher,
     engine::{Engine, Writable},
     error::Result,
@@ -232,6 +232,23 @@ fn restore_index(
     Ok(())
 }
 
+fn log_config(
+    options: &Options,
+    segment_bytes: u64,
+    append_path: AppendPath,
+    store_host: SocketAddr,
+) -> LogConfig {
+    LogConfig {
+        limits: RecordLimits { max_message_bytes: options.max_message_bytes, segment_bytes },
+        segment_bytes,
+        append_path,
+        checksum: options.record_checksum,
+        max_unflushed_bytes: options.max_unflushed_bytes,
+        append_timeout: options.append_timeout,
+        store_host,
+    }
+}
+
 /// Builds the engine, brings queues and index up to the log's end, and makes the store ours.
 fn assemble(
     request: OpenRequest,
@@ -243,15 +260,7 @@ fn assemble(
     let OpenRequest { disk, clock, options, access, store_host, progress, .. } = request;
     let append_path = Engine::append_path(&*disk, &options);
     let segment_bytes = inspected.files.segment_bytes.unwrap_or(options.segment_bytes);
-    let config = LogConfig {
-        limits: RecordLimits { max_message_bytes: options.max_message_bytes, segment_bytes },
-        segment_bytes,
-        append_path,
-        checksum: options.record_checksum,
-        max_unflushed_bytes: options.max_unflushed_bytes,
-        append_timeout: options.append_timeout,
-        store_host,
-    };
+    let config = log_config(&options, segment_bytes, append_path, store_host);
     let mut segments = recovery::map_segments(&*disk, &inspected, &log, access)?;
     if segments.is_empty() && access == Access::Write {
         let ready = segment_bytes.min(1 << 20);
@@ -268,8 +277,13 @@ fn assemble(
     report.log_end = log.end;
     let marks = Marks::new(log.end.get(), log.durable.get(), append_path, options.flush);
     let marks = Arc::new(marks);
-    let state =
-        LogState { segments, end: log.end, sequence: Sequence::default(), damage: log.damage };
+    let state = LogState {
+        segments,
+        end: log.end,
+        sequence: Sequence::default(),
+        damage: log.damage,
+        boundaries: log.boundaries,
+    };
     let commit_log = CommitLog::new(disk.clone(), clock.clone(), config, marks.clone(), state);
     let consumers = ConsumerOffsets::load(&*disk)?;
     let mut engine = Engine {

@@ -1,4 +1,5 @@
-//! One frame per group commit, in a file per segment: which bytes of the log were synced together.
+//! Frames: which bytes of the log were synced together. One per group commit, several for a long
+//! one, in a file per segment.
 //!
 //! A frame is written after the log's sync returned and before its tickets settle. So after the
 //! death of the process the last frame is the exact durable end, and after a power cut any frame
@@ -20,6 +21,9 @@ use crate::{
 
 /// Where the frames are.
 pub(crate) const FRAMES_DIR: &str = "steadfast/frames";
+/// What is synced at once and longer gets several frames, so that walking can begin near any place
+/// of the log.
+pub(crate) const FRAME_MOST: u64 = 8 << 20;
 const FRAME_BYTES: usize = 32;
 const VERSION: u32 = 1 << 24;
 const FLAG_RECORD_CRC: u32 = 1;
@@ -74,6 +78,20 @@ impl Frame {
             bytes_crc: (flags & FLAG_BYTES_CRC != 0).then(|| be32(bytes, 16)),
         })
     }
+}
+
+/// The parts of `[start, end)` between those of `boundaries` that lie in it: starts and lengths.
+pub(crate) fn parts(
+    start: PhysicalOffset,
+    end: PhysicalOffset,
+    boundaries: &[PhysicalOffset],
+) -> impl Iterator<Item = (PhysicalOffset, u32)> {
+    let inside = boundaries.iter().copied().filter(move |b| start < *b && *b < end);
+    inside.chain([end]).scan(start, |start, end| {
+        let part = (*start, (end - *start) as u32);
+        *start = end;
+        Some(part)
+    })
 }
 
 fn path(base: PhysicalOffset) -> FilePath {

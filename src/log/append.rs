@@ -3,6 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use crate::{
+    checkpoint::frames::FRAME_MOST,
     disk::{AppendPath, memory::MemoryWriter},
     error::{Error, ErrorKind, Result},
     format::{
@@ -34,6 +35,8 @@ pub(super) struct AppendState {
     pub(super) stage: Stage,
     /// Of the record appended last.
     store_time: StoreTime,
+    /// Where a record begins, told to the flusher.
+    boundary: PhysicalOffset,
 }
 
 /// What an append must see to before it can have its place.
@@ -75,6 +78,7 @@ impl AppendState {
             sequence,
             stage: new_stage(config),
             store_time: StoreTime::default(),
+            boundary: end,
         }
     }
 
@@ -170,6 +174,10 @@ impl AppendState {
             at = at + u64::from(size);
         }
         self.position += total;
+        if at.saturating_since(self.boundary) >= FRAME_MOST {
+            self.boundary = at;
+            log.boundaries.lock().push_back(at);
+        }
         match &mut self.writer {
             Some(writer) => writer.publish(self.position),
             None => self.stage.set_end(at),

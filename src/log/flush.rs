@@ -4,7 +4,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use crate::{
-    checkpoint::frames::{Frame, FrameWriter},
+    checkpoint::frames::{self, Frame, FrameWriter},
     disk::{Disk, failed},
     error::{Error, Result},
     format::crc::crc32,
@@ -56,8 +56,9 @@ impl CommitLog {
         }
         // Before the tickets settle: the frame is what tells a later open that these bytes had
         // been promised.
+        let boundaries = self.boundaries_below(end);
         for segment in &touched {
-            if let Err(error) = self.write_frame(&mut state, segment, start, end) {
+            if let Err(error) = self.write_frames(&mut state, segment, start, &boundaries, end) {
                 state.degraded = Some(error);
             }
         }
@@ -74,21 +75,32 @@ impl CommitLog {
         all[first..].iter().filter(|s| s.base < end && start < s.end()).cloned().collect()
     }
 
-    fn write_frame(
+    /// Takes the boundaries between frames that lie before `end`.
+    fn boundaries_below(&self, end: PhysicalOffset) -> Vec<PhysicalOffset> {
+        let mut ahead = self.boundaries.lock();
+        let below = ahead.partition_point(|boundary| *boundary < end);
+        ahead.drain(..below).collect()
+    }
+
+    /// Writes the frames of `[start, end)` that are in `segment`, from one boundary to the next.
+    fn write_frames(
         &self,
         state: &mut FlushState,
         segment: &Segment,
         start: PhysicalOffset,
+        boundaries: &[PhysicalOffset],
         end: PhysicalOffset,
     ) -> Result<()> {
-        let (start, end) = (start.max(segment.base), end.min(segment.end()));
-        let len = end - start;
         let all_record_crc = self.config.checksum == RecordChecksum::On;
-        // Records that check themselves need no second checksum over all of them.
-        let bytes_crc =
-            (!all_record_crc).then(|| crc32(segment.memory.read(segment.position(start), len)));
-        let frame = Frame { start, len: len as u32, all_record_crc, bytes_crc };
-        state.frames.append(segment.base, &frame)
+        let (start, end) = (start.max(segment.base), end.min(segment.end()));
+        for (start, len) in frames::parts(start, end, boundaries) {
+            // Records that check themselves need no second checksum over all of them.
+            let bytes_crc = (!all_record_crc)
+                .then(|| crc32(segment.memory.read(segment.position(start), len.into())));
+            let frame = Frame { start, len, all_record_crc, bytes_crc };
+            state.frames.append(segment.base, &frame)?;
+        }
+        Ok(())
     }
 
     /// Makes the frames written so far durable. Returns why frames were lost, if so.

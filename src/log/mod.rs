@@ -3,6 +3,7 @@
 //! Knows records, segments and watermarks. Does not know queues, keys or consumers.
 
 use std::{
+    collections::VecDeque,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -82,6 +83,9 @@ pub(crate) struct CommitLog {
     /// The stage that is being written, or empty, while the other one is filled.
     staged: Mutex<Stage>,
     append: Mutex<AppendState>,
+    /// Where records begin, in steps of [`FRAME_MOST`](crate::checkpoint::frames::FRAME_MOST)
+    /// bytes or more, ahead of the last frame. Locked last of all.
+    boundaries: Mutex<VecDeque<PhysicalOffset>>,
 }
 
 /// What recovery found, for the log to go on from.
@@ -91,6 +95,8 @@ pub(crate) struct LogState {
     pub(crate) end: PhysicalOffset,
     pub(crate) sequence: Sequence,
     pub(crate) damage: Vec<DamagedRange>,
+    /// Where records begin in what is not durable yet, ascending.
+    pub(crate) boundaries: Vec<PhysicalOffset>,
 }
 
 impl CommitLog {
@@ -111,6 +117,7 @@ impl CommitLog {
             blocks: Mutex::default(),
             staged: Mutex::new(append::new_stage(&config)),
             append: Mutex::new(append),
+            boundaries: Mutex::new(state.boundaries.into()),
             refused: RwLock::new(None),
             refusing: AtomicBool::new(false),
             group_bytes: 0.into(),

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use crate::{
-    checkpoint::frames::{Frame, FrameWriter},
+    checkpoint::frames::{self, Frame, FrameWriter},
     disk::{Access, Disk, failed},
     error::Result,
     log::segment::path_of,
@@ -80,8 +80,10 @@ pub(crate) fn write_frames(
     for base in extent.bases {
         let start = from.max(*base);
         let end = log.end.min(*base + extent.segment_bytes);
-        if start < end {
-            let len = (end - start) as u32;
+        if start >= end {
+            continue;
+        }
+        for (start, len) in frames::parts(start, end, &log.boundaries) {
             let frame = Frame { start, len, all_record_crc: log.record_crc, bytes_crc: None };
             writer.append(*base, &frame)?;
         }

@@ -75,6 +75,8 @@ pub(crate) struct RecoveredLog {
     /// Below, everything is durable, or counts so because nothing is written here.
     pub(crate) durable: PhysicalOffset,
     pub(crate) damage: Vec<DamagedRange>,
+    /// Where records begin, of what was walked.
+    pub(crate) boundaries: Vec<PhysicalOffset>,
     pub(crate) report: RecoveryReport,
     /// Every record that was walked above our durable end carries a checksum of all of it.
     record_crc: bool,
@@ -202,6 +204,7 @@ pub(crate) fn examine(
             end: start,
             durable: start,
             damage: Vec::new(),
+            boundaries: Vec::new(),
             report,
             record_crc: false,
             cut: None,
@@ -320,7 +323,8 @@ fn decide(
             }
         }
     }
-    RecoveredLog { start, end, durable: end, damage, report, record_crc: false, cut }
+    let boundaries = scan.boundaries.iter().copied().filter(|b| *b < end).collect();
+    RecoveredLog { start, end, durable: end, damage, boundaries, report, record_crc: false, cut }
 }
 
 /// Where appends can go on at or behind `end`: a rest of a segment too small for a blank record

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::{
+    checkpoint::frames::FRAME_MOST,
     disk::Disk,
     error::Result,
     format::{
@@ -36,6 +37,8 @@ pub(crate) struct Scan {
     pub(crate) stretches: Vec<Stretch>,
     /// First byte behind the last one that is not zero, if that is behind the last stretch.
     pub(crate) bytes_until: Option<PhysicalOffset>,
+    /// Where records begin, in each walk [`FRAME_MOST`] bytes apart or more.
+    pub(crate) boundaries: Vec<PhysicalOffset>,
 }
 
 impl Scan {
@@ -56,6 +59,7 @@ impl Scan {
             }
         }
         self.stretches.extend(rest);
+        self.boundaries.extend(behind.boundaries);
         self
     }
 }
@@ -179,6 +183,7 @@ fn walk(
     progress: &mut dyn FnMut(PhysicalOffset),
 ) -> Result<u64> {
     let mut told = position;
+    let mut last_boundary = reader.base + position;
     while position < reader.len {
         let at = reader.base + position;
         let room = reader.len - position;
@@ -201,6 +206,10 @@ fn walk(
                 return Ok(position);
             }
         };
+        if at.saturating_since(last_boundary) >= FRAME_MOST {
+            last_boundary = at;
+            scan.boundaries.push(at);
+        }
         position += size;
         if let Some(last) = scan.stretches.last_mut() {
             last.end = reader.base + position;

@@ -117,3 +117,24 @@ fn waiting_for_an_offset_that_no_queue_reaches_times_out() {
     assert!(!store.wait_for(&queue, last, Duration::ZERO).unwrap());
     drop(store.arrival(&queue, last).unwrap());
 }
+
+#[test]
+fn a_clean_open_checks_only_the_newest_part_however_long_the_groups_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(FlushMode::Async).segment_bytes(128 << 20);
+    // All of it becomes one group, synced by the close.
+    options.flush_interval = Duration::from_secs(3600);
+    options.flush_thorough_interval = Duration::from_secs(3600);
+    let queue = QueueKey::new("orders", 0).unwrap();
+    let store = Store::builder(dir.path()).options(options.clone()).open().unwrap();
+    let text = vec![b'x'; 100 << 10];
+    for _ in 0..600 {
+        store.append(&Message::new(&queue, &text)).unwrap().wait().unwrap();
+    }
+    store.close().unwrap();
+    let store = Store::builder(dir.path()).options(options).open_read_only().unwrap();
+    let report = store.recovery();
+    assert!(report.was_clean, "{report}");
+    let checked = report.log_end - report.checked_from;
+    assert!((16 << 20..25 << 20).contains(&checked), "{checked} bytes were checked");
+}
