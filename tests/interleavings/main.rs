@@ -8,7 +8,7 @@
 //!
 //! | variable | what it does |
 //! |---|---|
-//! | `STEADFAST_SCHEDULES` | random schedules for each small model, default 1000; a whole store gets a tenth |
+//! | `STEADFAST_SCHEDULES` | random schedules for each small model, 1000; whole stores a tenth |
 //! | `STEADFAST_SEED` | where they come from; 1 unless set |
 //!
 //! Words on the command line choose models by parts of their names.

@@ -1,4 +1,4 @@
-//! Many threads on one store with real files: producers of every kind, readers at the tail, queries,
+//! Many threads on one store with real files: producers of every kind, readers, queries,
 //! commits, checkpoints and retention under the readers' feet, closed and opened again and again.
 
 use std::{
@@ -137,7 +137,7 @@ fn open(dir: &Path, rng: &mut Rng) -> Result<Store> {
     Ok(Store::builder(dir).options(options).open()?)
 }
 
-/// Everything in the store is what the history says, and nothing is missing but what retention took.
+/// Everything in the store is what the history says, but for what retention took.
 fn check_all(store: &Store, history: &History) -> Result<()> {
     let history = history.lock().expect("no thread panicked");
     for id in 0..QUEUES {
