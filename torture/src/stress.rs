@@ -320,7 +320,12 @@ impl Life<'_> {
         let mut next = self.store.consumers().committed(&group, &key).unwrap_or_default();
         let mut latest: HashMap<String, u64> = HashMap::new();
         let mut held: Vec<Record> = Vec::new();
+        let mut rng = Rng::new(self.seed ^ reader << 50 ^ (id as u64) << 55);
         loop {
+            // A reader that is slow finds that retention was faster.
+            if reader == 0 && rng.chance(1, 8) {
+                thread::sleep(Duration::from_millis(rng.below(60)));
+            }
             let all_put = self.done.load(SeqCst) == PRODUCERS;
             // Short only so that the end of the producers is noticed.
             if !self.store.wait_for(&key, next, Duration::from_millis(5))? {
