@@ -187,7 +187,7 @@ impl Engine {
     /// When the flusher should act: `None` now, else not before that time of the clock's.
     pub(crate) fn flush_due(&self, last: Duration) -> Option<Duration> {
         let marks = self.log.marks();
-        let waiting = marks.appended.get() - marks.durable.get();
+        let waiting = marks.unsynced();
         if waiting == 0 {
             return Some(Duration::MAX);
         }

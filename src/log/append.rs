@@ -251,7 +251,7 @@ impl CommitLog {
             return Err(refused.clone());
         }
         let max = self.config.max_unflushed_bytes;
-        let ahead = |log: &Self| log.marks.appended.get() + total - log.marks.durable.get();
+        let ahead = |log: &Self| log.marks.unsynced() + total;
         if ahead(self) <= max {
             return Ok(false);
         }

@@ -53,6 +53,13 @@ impl Marks {
         }
     }
 
+    /// Bytes that have their place and are not durable.
+    pub(crate) fn unsynced(&self) -> u64 {
+        // Durable first: meanwhile it may pass what `appended` was, but never what it will be.
+        let durable = self.durable.get();
+        self.appended.get() - durable
+    }
+
     /// Latches the first failure of writing or syncing the log: nothing becomes durable any more,
     /// and everybody who waits is told why. Reads go on.
     pub(crate) fn fail(&self, stage: &str, cause: &Error) {

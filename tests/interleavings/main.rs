@@ -180,7 +180,8 @@ fn main() {
             a_callback_is_called_though_nothing_happens_after_it,
             a_future_is_woken_or_ready,
             a_future_that_moved_to_another_task_wakes_that_one,
-            a_future_that_is_dropped_leaves_nothing;
+            a_future_that_is_dropped_leaves_nothing,
+            what_is_not_durable_is_counted_while_both_ends_move;
         lives:
             what_is_acknowledged_survives_sync,
             what_is_read_is_whole_async,

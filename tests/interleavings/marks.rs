@@ -12,7 +12,9 @@ use shuttle::{
 };
 
 use crate::{
-    Error, ErrorKind, SystemClock,
+    Error, ErrorKind, FlushMode, SystemClock,
+    disk::AppendPath,
+    log::marks::Marks,
     rest::Rest,
     sync::AtomicBool,
     watermark::{Outcome, Place, Sleeper, Watermark},
@@ -24,6 +26,21 @@ fn reached(mark: &Watermark, target: u64) {
     let outcome = mark.wait(target, &SystemClock::new(), LONG);
     assert!(matches!(outcome, Outcome::Reached), "target {target}: {outcome:?}");
     assert!(mark.get() >= target);
+}
+
+/// The durable mark passes what the end of the log was a moment ago.
+pub(crate) fn what_is_not_durable_is_counted_while_both_ends_move() {
+    let marks = Arc::new(Marks::new(0, 0, AppendPath::Store, FlushMode::Async));
+    let appender = thread::spawn({
+        let marks = marks.clone();
+        move || (1..4).for_each(|n| marks.appended.advance(n * 10))
+    });
+    let flusher = thread::spawn({
+        let marks = marks.clone();
+        move || (0..3).for_each(|_| marks.durable.advance(marks.appended.get()))
+    });
+    (0..2).for_each(|_| assert!(marks.unsynced() <= 30));
+    join([appender, flusher]);
 }
 
 fn closed() -> Error {
