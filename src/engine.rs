@@ -1,11 +1,6 @@
 //! The parts of an open store, wired together, and what they do as one.
 
-use std::{
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
-
-use parking_lot::Mutex;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     checkpoint::CheckpointFile,
@@ -24,6 +19,7 @@ use crate::{
     queue::QueueTable,
     recovery::report::RecoveryReport,
     rest::Rest,
+    sync::{AtomicBool, Mutex},
     ticket::{Ticket, TicketContext},
 };
 

@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, ops::Range, sync::Arc};
 
-use parking_lot::Mutex;
-
 use crate::{
     checkpoint::{
         Checkpoint, CheckpointFile, OWN_DIR,
@@ -37,6 +35,7 @@ use crate::{
         parallel, report::Finding,
     },
     rest::Rest,
+    sync::Mutex,
     ticket::TicketContext,
     verify,
 };

@@ -3,11 +3,7 @@
 
 use std::{
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -17,6 +13,10 @@ use crate::{
     log::CommitLog,
     offset::PhysicalOffset,
     options::FlushMode,
+    sync::{
+        AtomicBool,
+        thread::{self, JoinHandle},
+    },
     watermark::Sleeper,
 };
 

@@ -6,8 +6,6 @@
 
 use std::{io, sync::Arc};
 
-use parking_lot::Mutex;
-
 use crate::{
     disk::{Access, Disk, DiskFile, FilePath, failed, load},
     error::{Error, ErrorKind, Result},
@@ -19,6 +17,7 @@ use crate::{
     index::IndexState,
     offset::PhysicalOffset,
     options::FlushMode,
+    sync::Mutex,
 };
 
 pub(crate) mod frames;

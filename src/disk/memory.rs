@@ -14,14 +14,14 @@ use std::{
     slice,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
-use parking_lot::Mutex;
 
 use super::Access;
+use crate::sync::{AtomicU64, Mutex};
 
 /// The bytes of one segment: a mapping of a file, or heap memory. Readable below `published`,
 /// which only grows. Dropping it unmaps.

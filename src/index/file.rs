@@ -3,13 +3,8 @@
 use std::{
     collections::{BTreeMap, btree_map},
     ops::ControlFlow,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
-
-use parking_lot::Mutex;
 
 use crate::{
     disk::{Access, Disk, DiskFile, FilePath, failed},
@@ -19,6 +14,7 @@ use crate::{
         IndexHeader, decode_slot, encode_slot,
     },
     offset::{PhysicalOffset, StoreTime},
+    sync::{AtomicBool, AtomicU32, Mutex},
 };
 
 const HEADER: u64 = INDEX_HEADER_BYTES as u64;

@@ -8,19 +8,15 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     ops::ControlFlow,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
-
-use parking_lot::{Mutex, RwLock};
 
 use crate::{
     disk::{Access, Disk, FilePath, failed},
     error::{Error, ErrorKind, Result},
     format::index::{IndexGeometry, key_hash},
     offset::{PhysicalOffset, StoreTime},
+    sync::{AtomicBool, Mutex, RwLock},
 };
 
 mod file;

@@ -5,14 +5,9 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-
-use parking_lot::{Mutex, RwLock};
 
 use crate::{
     clock::Clock,
@@ -21,6 +16,7 @@ use crate::{
     format::record::RecordLimits,
     offset::PhysicalOffset,
     options::RecordChecksum,
+    sync::{AtomicBool, AtomicU64, Mutex, RwLock},
 };
 
 pub(crate) mod append;

@@ -1,14 +1,12 @@
 //! One file of the log.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use crate::{
     disk::{self, Access, Disk, DiskFile, FilePath, Memory, failed},
     error::Result,
     offset::PhysicalOffset,
+    sync::AtomicU64,
 };
 
 /// The directory of the log's files.

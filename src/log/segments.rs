@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
-use crate::offset::PhysicalOffset;
+use crate::{offset::PhysicalOffset, sync::RwLock};
 
 use super::segment::Segment;
 

@@ -6,13 +6,8 @@
 use std::{
     cell::RefCell,
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
-
-use parking_lot::{Mutex, MutexGuard};
 
 use super::files::{ENTRY, FileId, QueueFiles, file_path};
 use crate::{
@@ -21,6 +16,7 @@ use crate::{
     format::entry::QueueEntry,
     name::QueueKey,
     offset::QueueOffset,
+    sync::{AtomicU64, Mutex, MutexGuard, thread_local},
     watermark::Watermark,
 };
 

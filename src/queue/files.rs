@@ -7,13 +7,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
 };
-
-use parking_lot::Mutex;
 
 use super::{
     cache::{Dirty, FileCache},
@@ -25,6 +20,7 @@ use crate::{
     format::entry::ENTRY_BYTES,
     name::QueueKey,
     offset::QueueOffset,
+    sync::{AtomicU32, AtomicUsize, Mutex},
 };
 
 /// Bytes of an entry.

@@ -8,13 +8,13 @@
 use std::{fmt, sync::Arc, sync::atomic::Ordering::Relaxed};
 
 use hashbrown::HashTable;
-use parking_lot::RwLock;
 
 use crate::{
     disk::Disk,
     error::Result,
     name::QueueKey,
     offset::{PhysicalOffset, QueueOffset},
+    sync::RwLock,
 };
 
 mod again;

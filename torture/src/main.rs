@@ -7,6 +7,7 @@ mod message;
 mod mounted;
 mod power_cut;
 mod promised;
+mod stress;
 mod trial;
 mod writer;
 mod writing;
@@ -40,6 +41,8 @@ enum Command {
     PowerCutExt4(Budget),
     /// The power fails under a store on xfs
     PowerCutXfs(Budget),
+    /// Producers, readers, retention and housekeeping on one store, all at once
+    Stress(Budget),
     /// The process that is hurt; started by the trials
     #[command(hide = true)]
     Writer(writer::Args),
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Kills(budget) => trial::run(&mut [Box::new(kills::Kills::default())], &budget),
         Command::PowerCutExt4(budget) => power_cut(Kind::Ext4, &budget),
         Command::PowerCutXfs(budget) => power_cut(Kind::Xfs, &budget),
+        Command::Stress(budget) => trial::run(&mut [Box::new(stress::Stress::default())], &budget),
         Command::Writer(args) => return writer::run(&args),
     };
     match result {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use steadfast::disk::sim::Rng;
 
-use crate::{kills::Kills, mounted::Kind, power_cut::PowerCut};
+use crate::{kills::Kills, mounted::Kind, power_cut::PowerCut, stress::Stress};
 
 /// One way of hurting a store, over and over.
 pub(crate) trait Trial {
@@ -39,6 +39,7 @@ pub(crate) fn all() -> Vec<Box<dyn Trial>> {
         Box::new(Kills::default()),
         Box::new(PowerCut::on(Kind::Ext4)),
         Box::new(PowerCut::on(Kind::Xfs)),
+        Box::new(Stress::default()),
     ]
 }
 

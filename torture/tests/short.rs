@@ -18,3 +18,8 @@ fn torture(trial: &str, cycles: &str) {
 fn what_was_acknowledged_survives_a_killed_process() {
     torture("kills", "8");
 }
+
+#[test]
+fn many_threads_agree_while_segments_are_removed_under_them() {
+    torture("stress", "3");
+}

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use parking_lot::Mutex;
-
 use crate::{
     disk::{self, Disk, FilePath, failed},
     error::{Error, ErrorKind, Result},
     format::offsets_json::{self, DataVersion, OFFSETS_MAX_BYTES, OffsetTable},
     name::{Group, QueueKey},
     offset::{QueueOffset, StoreTime},
+    sync::Mutex,
 };
 
 #[cfg(test)]
