@@ -37,12 +37,12 @@ enum Command {
     All(Budget),
     /// The writing process is killed while it opens, writes and rolls
     Kills(Budget),
-    /// Producers, readers, retention and housekeeping on one store, all at once
-    Stress(Budget),
     /// The power fails under a store on ext4
     PowerCutExt4(Budget),
     /// The power fails under a store on xfs
     PowerCutXfs(Budget),
+    /// Producers, readers, retention and housekeeping on one store, all at once
+    Stress(Budget),
     /// The process that is hurt; started by the trials
     #[command(hide = true)]
     Writer(writer::Args),
@@ -52,9 +52,9 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::All(budget) => trial::run(&mut trial::all(), &budget),
         Command::Kills(budget) => trial::run(&mut [Box::new(kills::Kills::default())], &budget),
-        Command::Stress(budget) => trial::run(&mut [Box::new(stress::Stress::default())], &budget),
         Command::PowerCutExt4(budget) => power_cut(Kind::Ext4, &budget),
         Command::PowerCutXfs(budget) => power_cut(Kind::Xfs, &budget),
+        Command::Stress(budget) => trial::run(&mut [Box::new(stress::Stress::default())], &budget),
         Command::Writer(args) => return writer::run(&args),
     };
     match result {

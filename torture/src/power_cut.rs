@@ -110,11 +110,15 @@ fn write_and_cut(
     writing.watch(rng, promised)?;
     mounted.write_some_back(start.dir, rng)?;
     if rng.chance(1, 4) {
-        promised.errors_expected = true;
+        // A sync that is under way when the file system is shut down may return 0 and have lost the
+        // bytes, on ext4 and on xfs (seen with a bare loop of pwrite and fdatasync). After a real
+        // power failure nobody is left who could be told.
+        writing.take_said(promised)?;
+        (promised.errors_expected, promised.too_late) = (true, true);
         mounted.shut_down(rng)?;
         thread::sleep(Duration::from_micros(rng.below(20_000)));
         writing.kill(promised)?;
-        promised.errors_expected = false;
+        (promised.errors_expected, promised.too_late) = (false, false);
         mounted.restart()?;
         return Ok("the disk went first".into());
     }

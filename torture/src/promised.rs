@@ -53,6 +53,8 @@ pub(crate) struct Promised {
     pub(crate) acknowledged: u64,
     /// Whether errors are what the trial is about.
     pub(crate) errors_expected: bool,
+    /// The power is failing: nobody would have heard what is said now.
+    pub(crate) too_late: bool,
 }
 
 impl Promised {
@@ -70,17 +72,19 @@ impl Promised {
                     name: name.to_owned(),
                     physical: physical.parse()?,
                     end: end.parse()?,
-                    durable: mode == Mode::Sync,
+                    durable: mode == Mode::Sync && !self.too_late,
                 };
                 self.acknowledged += u64::from(said == "PUT_OK");
                 self.place(at, placed).with_context(|| format!("the writer said: {line}"))
             }
             // The outcome is unknown: it may be there or not.
             ["FLUSH_DISK_TIMEOUT", ..] => Ok(()),
+            ["DURABLE", _] if self.too_late => Ok(()),
             ["DURABLE", until] => {
                 self.durable = self.durable.max(until.parse()?);
                 Ok(())
             }
+            ["SAVED", ..] if self.too_late => Ok(()),
             ["COMMITTING", thread, queue, next] => {
                 let position = self.positions.entry((thread.parse()?, queue.parse()?));
                 position.or_default().candidates.push(next.parse()?);

@@ -40,6 +40,7 @@ pub(crate) fn all() -> Vec<Box<dyn Trial>> {
         Box::new(Stress::default()),
         Box::new(PowerCut::on(Kind::Ext4)),
         Box::new(PowerCut::on(Kind::Xfs)),
+        Box::new(Stress::default()),
     ]
 }
 

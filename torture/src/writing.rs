@@ -108,6 +108,18 @@ impl Writing {
         }
     }
 
+    /// Takes what it said up to now.
+    ///
+    /// # Errors
+    ///
+    /// It said what it may not say.
+    pub(crate) fn take_said(&mut self, promised: &mut Promised) -> Result<()> {
+        while let Ok(line) = self.lines.try_recv() {
+            self.take(&line, promised)?;
+        }
+        Ok(())
+    }
+
     /// Kills it, and takes all that it said.
     ///
     /// # Errors
