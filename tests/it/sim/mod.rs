@@ -1,6 +1,7 @@
 //! The store under crashes, failing calls, damage and full disks, on the simulated disk.
 
 mod check;
+mod counts;
 mod crash_sim;
 mod driver;
 mod faults;

@@ -119,7 +119,7 @@ impl World {
         if self.disk.is_halted() {
             return;
         }
-        self.counts.acknowledged += 1;
+        self.counts.one("acknowledged");
         self.model.safe_process = self.model.safe_process.max(end);
     }
 
