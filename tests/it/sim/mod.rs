@@ -6,6 +6,7 @@ mod crash_sim;
 mod driver;
 mod faults;
 mod flips;
+mod flips_all;
 mod following;
 mod model;
 mod ops;
