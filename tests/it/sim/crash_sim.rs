@@ -84,6 +84,8 @@ fn crash_sim() {
     });
     let done = done.into_inner();
     told(done, started.elapsed(), &counts);
+    let missed = TableRow::ALL.into_iter().filter(|row| counts.of_row(*row) == 0);
+    let missed: Vec<_> = missed.map(TableRow::label).collect();
     failures.sort();
     if let Some((seed, _)) = failures.first() {
         println!("crash_sim: failed after {done} schedules, seed {seed}");
@@ -92,6 +94,7 @@ fn crash_sim() {
         println!("{why}");
     }
     assert!(failures.is_empty(), "{} schedules failed, first: {}", failures.len(), failures[0].1);
+    assert!(done < 20_000 || missed.is_empty(), "rows that no schedule reached: {missed:?}");
 }
 
 /// What the run was like. A cycle is an open after a crash or a close, and the check of all of it.

@@ -158,7 +158,7 @@ impl World {
         let only_halts = self.orphaned
             || self.unchecked
             || self.setup.options.record_checksum == RecordChecksum::Off;
-        faults::draw(&mut self.rng, &self.disk, calls, only_halts)
+        faults::draw(&mut self.rng, &self.disk, &self.setup.swarm.faults, calls, only_halts)
     }
 
     /// Looks at everything; sometimes opens once more, which must change nothing.
@@ -391,6 +391,14 @@ impl World {
         let image = self.image(halted);
         if let Some(store) = self.store.take() {
             store.abandon();
+        }
+        let sound = !(self.orphaned || self.lossy || self.sync_failed || self.tainted);
+        let checked = !self.unchecked
+            && !self.setup.changes
+            && self.setup.options.record_checksum == RecordChecksum::On;
+        let damage = self.setup.swarm.damage;
+        if sound && checked && damage > 0 && self.rng.chance(damage, 100) {
+            self.damage_at_rest(&image);
         }
         self.tickets.clear();
         self.disk = image;

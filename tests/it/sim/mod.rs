@@ -1,5 +1,6 @@
 //! The store under crashes, failing calls, damage and full disks, on the simulated disk.
 
+mod at_rest;
 mod check;
 mod counts;
 mod crash_sim;
