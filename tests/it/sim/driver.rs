@@ -44,6 +44,8 @@ pub(crate) struct World {
     torn: bool,
     /// The store's own files were taken away: it must take the log for another program's.
     orphaned: bool,
+    /// That happened once: of what was in the log then nothing says that all of it is checked.
+    pub(crate) adopted: bool,
     /// Records may lack a checksum of all of them.
     unchecked: bool,
 }
@@ -84,6 +86,7 @@ impl World {
             told,
             torn: false,
             orphaned: false,
+            adopted: false,
             unchecked: false,
         };
         world.tell(|| format!("{}", world.setup));
@@ -373,7 +376,7 @@ impl World {
             for path in image.paths().iter().filter(|path| path.starts_with("steadfast/")) {
                 image.remove_file(path);
             }
-            self.orphaned = true;
+            (self.orphaned, self.adopted) = (true, true);
         }
         image
     }
