@@ -100,10 +100,7 @@ impl Engine {
             keeper.checkpoint_at = now;
         }
         // The flusher gets the log there in its own time: a sync of ours would only be one more.
-        let durable = self.log.marks().durable.get();
-        if let Some(taken) = keeper.taken.take_if(|taken| taken.at.get() <= durable) {
-            problems.extend(self.write_checkpoint(&mut keeper, taken, Closing::No).err());
-        }
+        problems.extend(self.write_taken(&mut keeper).err());
         if now.saturating_sub(keeper.offsets_at) >= self.options.offsets_interval {
             problems.extend(self.save_offsets().err());
             keeper.offsets_at = now;
@@ -114,6 +111,37 @@ impl Engine {
         }
         keeper.degraded = problems.into_iter().next();
         Ok(())
+    }
+
+    /// Of a burst in ASYNC_FLUSH: to be called when a flush is about to begin. Says whether what it
+    /// makes durable will be worth a checkpoint.
+    pub(crate) fn checkpoint_ahead(&self) -> bool {
+        let Ok(writable) = self.writable() else { return false };
+        let mut keeper = writable.keeper.lock();
+        let due = self.checkpoint_due(&keeper, self.clock.elapsed());
+        if due {
+            // Later than one that waits already, and durable no later.
+            keeper.taken = Some(self.take_ends());
+        }
+        due
+    }
+
+    /// To be called when that flush is done, before the next one: the few small syncs of a
+    /// checkpoint would wait for all of it, and all the log behind would be checked after a crash.
+    pub(crate) fn checkpoint_behind(&self) {
+        let Ok(writable) = self.writable() else { return };
+        let mut keeper = writable.keeper.lock();
+        if let Err(problem) = self.write_taken(&mut keeper) {
+            keeper.degraded = Some(problem);
+        }
+    }
+
+    fn write_taken(&self, keeper: &mut Keeper) -> Result<()> {
+        let durable = self.log.marks().durable.get();
+        match keeper.taken.take_if(|taken| taken.at.get() <= durable) {
+            Some(taken) => self.write_checkpoint(keeper, taken, Closing::No),
+            None => Ok(()),
+        }
     }
 
     /// `Ok` if all is well; else the log's failure, or what housekeeping could not do.

@@ -143,9 +143,14 @@ fn flush(engine: &Engine, stop: &AtomicBool) {
         match engine.flush_due(last) {
             None => {
                 let (begun, from) = (engine.clock.elapsed(), marks.durable.get());
+                // In SYNC_FLUSH somebody waits for the next flush.
+                let worth = engine.options.flush == FlushMode::Async && engine.checkpoint_ahead();
                 if engine.log.flush().is_err() {
                     // Latched: nothing will be flushed any more.
                     return;
+                }
+                if worth {
+                    engine.checkpoint_behind();
                 }
                 let in_flight = marks.appended.get() - from;
                 engine.made_visible();

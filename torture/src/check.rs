@@ -50,7 +50,8 @@ pub(crate) fn check(
     let log_end = report.log_end.get();
     let mut seen = HashSet::new();
     for id in 0..QUEUES {
-        queue_is_whole(&store, id, (hit, log_end), promised, &mut seen)?;
+        queue_is_whole(&store, id, (hit, log_end), promised, &mut seen)
+            .with_context(|| report.to_string())?;
     }
     if hit == Hit::Machine {
         promised.forget_lost(log_end);

@@ -4,6 +4,8 @@
 mod check;
 mod kills;
 mod message;
+mod mounted;
+mod power_cut;
 mod promised;
 mod trial;
 mod writer;
@@ -12,6 +14,8 @@ mod writing;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mounted::Kind;
+use power_cut::PowerCut;
 use trial::Budget;
 
 /// Hurts real stores on real files, over and over, and checks that each keeps what it promised
@@ -32,6 +36,10 @@ enum Command {
     All(Budget),
     /// The writing process is killed while it opens, writes and rolls
     Kills(Budget),
+    /// The power fails under a store on ext4
+    PowerCutExt4(Budget),
+    /// The power fails under a store on xfs
+    PowerCutXfs(Budget),
     /// The process that is hurt; started by the trials
     #[command(hide = true)]
     Writer(writer::Args),
@@ -41,6 +49,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::All(budget) => trial::run(&mut trial::all(), &budget),
         Command::Kills(budget) => trial::run(&mut [Box::new(kills::Kills::default())], &budget),
+        Command::PowerCutExt4(budget) => power_cut(Kind::Ext4, &budget),
+        Command::PowerCutXfs(budget) => power_cut(Kind::Xfs, &budget),
         Command::Writer(args) => return writer::run(&args),
     };
     match result {
@@ -50,4 +60,8 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn power_cut(kind: Kind, budget: &Budget) -> anyhow::Result<()> {
+    trial::run(&mut [Box::new(PowerCut::on(kind))], budget)
 }

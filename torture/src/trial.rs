@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use steadfast::disk::sim::Rng;
 
-use crate::kills::Kills;
+use crate::{kills::Kills, mounted::Kind, power_cut::PowerCut};
 
 /// One way of hurting a store, over and over.
 pub(crate) trait Trial {
@@ -35,7 +35,11 @@ pub(crate) trait Trial {
 
 /// Every trial, in the order in which `torture all` runs them.
 pub(crate) fn all() -> Vec<Box<dyn Trial>> {
-    vec![Box::new(Kills::default())]
+    vec![
+        Box::new(Kills::default()),
+        Box::new(PowerCut::on(Kind::Ext4)),
+        Box::new(PowerCut::on(Kind::Xfs)),
+    ]
 }
 
 /// How long to go on.
@@ -75,7 +79,7 @@ pub(crate) fn run(trials: &mut [Box<dyn Trial>], budget: &Budget) -> Result<()> 
     let count = trials.len();
     for (n, trial) in trials.iter_mut().enumerate() {
         if let Some(why) = trial.missing() {
-            println!("{:<12} SKIP: {why}", trial.name());
+            println!("{:<14} SKIP: {why}", trial.name());
             continue;
         }
         let left = whole.map(|whole| whole.saturating_sub(begun.elapsed()));
@@ -83,11 +87,11 @@ pub(crate) fn run(trials: &mut [Box<dyn Trial>], budget: &Budget) -> Result<()> 
         let share = left.map(|left| left / (count - n) as u32);
         lines.push(run_one(&mut **trial, budget, share, seed)?);
     }
-    println!("\n{:<12} {:>9} {:>8} {:>9}", "trial", "cycles", "seconds", "cycles/s");
+    println!("\n{:<14} {:>9} {:>8} {:>9}", "trial", "cycles", "seconds", "cycles/s");
     for Line { name, cycles, took, told } in &lines {
         let seconds = took.as_secs_f64();
         let rate = *cycles as f64 / seconds.max(0.001);
-        println!("{name:<12} {cycles:>9} {seconds:>8.1} {rate:>9.1}  {told}");
+        println!("{name:<14} {cycles:>9} {seconds:>8.1} {rate:>9.1}  {told}");
     }
     if lines.is_empty() {
         bail!("nothing was tried: this machine lacks what every trial needs");
@@ -105,7 +109,7 @@ fn run_one(
     let unbounded = if share.is_some() { u64::MAX } else { CYCLES };
     let most = budget.cycles.unwrap_or(unbounded).min(trial.cycles().unwrap_or(u64::MAX));
     let bar = ProgressBar::new(if most == u64::MAX { 0 } else { most });
-    bar.set_style(ProgressStyle::with_template("{prefix:12} {elapsed_precise} {pos} {wide_msg}")?);
+    bar.set_style(ProgressStyle::with_template("{prefix:14} {elapsed_precise} {pos} {wide_msg}")?);
     bar.set_prefix(name);
     let begun = Instant::now();
     let mut cycle = 0;
@@ -121,6 +125,6 @@ fn run_one(
     bar.finish_and_clear();
     let told = trial.counted();
     let took = begun.elapsed();
-    println!("{name:<12} {cycle} cycles in {:.1} s: {told}", took.as_secs_f64());
+    println!("{name:<14} {cycle} cycles in {:.1} s: {told}", took.as_secs_f64());
     Ok(Line { name, cycles: cycle, took, told })
 }
