@@ -207,6 +207,11 @@ impl Engine {
         let (index, index_behind) = self.sync_index(keeper, index);
         let snapshot = snapshot::write(&*self.disk, writable.checkpoints.next(), at, &queues)?;
         let durable_end = PhysicalOffset::new(self.log.marks().durable.get());
+        // Below the durable end only frames say that each record has a checksum of all of it:
+        // without them one flipped bit could switch that checksum off.
+        if let Some(error) = self.log.sync_frames() {
+            keeper.degraded.get_or_insert(error);
+        }
         let checkpoint = Checkpoint {
             sequence: 0,
             durable_end,

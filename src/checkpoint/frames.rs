@@ -254,6 +254,22 @@ pub(crate) fn last_end(disk: &dyn Disk, segment_bytes: u64) -> Result<PhysicalOf
     Ok(end)
 }
 
+/// Makes the frames of segments that end behind `from` durable as they were found. The process that
+/// wrote them may have died before it synced them, or in vain.
+pub(crate) fn keep(disk: &dyn Disk, from: PhysicalOffset, segment_bytes: u64) -> Result<()> {
+    for base in list(disk)? {
+        if base + segment_bytes <= from {
+            continue;
+        }
+        let path = path(base);
+        let file = disk.open(&path, Access::Write).map_err(failed("open", &path))?;
+        let len = file.len().map_err(failed("read the length of", &path))?;
+        file.dirty_again(0, len).map_err(failed("rewrite", &path))?;
+        file.sync_data().map_err(failed("sync", &path))?;
+    }
+    Ok(())
+}
+
 /// Removes the frame files of segments for which `gone` holds. What cannot be removed now only
 /// costs a little room.
 pub(crate) fn remove(disk: &dyn Disk, gone: impl Fn(PhysicalOffset) -> bool) -> Result<()> {

@@ -453,6 +453,11 @@ pub(crate) fn apply(
         return Ok(log.end);
     }
     cut::zero_again(&extent.up_to(log.end), log.end)?;
+    if let Some(checkpoint) = inspected.checkpoint.as_ref().filter(|_| inspected.foreign.is_none())
+    {
+        // The next checkpoint speaks of what only they tell, and they with it.
+        frames::keep(&**disk, checkpoint.durable_end, segment_bytes)?;
+    }
     let from = match inspected.provenance {
         Provenance::Ours { durable_end } => durable_end,
         // What another program wrote is taken as it is, but for its newest part, which may never

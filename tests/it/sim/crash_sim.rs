@@ -4,10 +4,15 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use super::driver::{Counts, World};
+use super::{
+    counts::{Counts, TableRow, busy},
+    driver::World,
+};
+
+const THREADS: usize = 2;
 
 fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|e| panic!("{name}: {e}")))
@@ -65,11 +70,12 @@ fn crash_sim() {
                 }
             }
         }
+        counts.busy = busy();
         (counts, failures)
     };
     let (mut counts, mut failures) = (Counts::default(), Vec::new());
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..2).map(|_| scope.spawn(worker)).collect();
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(worker)).collect();
         for thread in threads {
             let (found, failed) = thread.join().unwrap();
             counts.add(&found);
@@ -77,10 +83,9 @@ fn crash_sim() {
         }
     });
     let done = done.into_inner();
-    let per_second = done as f64 / started.elapsed().as_secs_f64();
-    let rows: Vec<_> = ('A'..='F').zip(counts.rows).map(|(row, n)| format!("{row}={n}")).collect();
-    println!("crash_sim: {done} schedules, {per_second:.0} a second, rows {}", rows.join(" "));
-    println!("{counts:?}");
+    told(done, started.elapsed(), &counts);
+    let missed = TableRow::ALL.into_iter().filter(|row| counts.of_row(*row) == 0);
+    let missed: Vec<_> = missed.map(TableRow::label).collect();
     failures.sort();
     if let Some((seed, _)) = failures.first() {
         println!("crash_sim: failed after {done} schedules, seed {seed}");
@@ -89,6 +94,27 @@ fn crash_sim() {
         println!("{why}");
     }
     assert!(failures.is_empty(), "{} schedules failed, first: {}", failures.len(), failures[0].1);
+    assert!(done < 20_000 || missed.is_empty(), "rows that no schedule reached: {missed:?}");
+}
+
+/// What the run was like. A cycle is an open after a crash or a close, and the check of all of it.
+fn told(done: u64, elapsed: Duration, counts: &Counts) {
+    let (seconds, cycles) = (elapsed.as_secs_f64(), counts.of("cycles"));
+    println!(
+        "crash_sim: {done} schedules, {cycles} crash-recover-check cycles in {seconds:.1} s; \
+         {:.0} schedules and {:.0} cycles a second on {THREADS} threads",
+        done as f64 / seconds,
+        cycles as f64 / seconds
+    );
+    let busy = counts.busy.as_secs_f64();
+    if busy > 0.0 {
+        let (schedules, cycles) = (done as f64 / busy, cycles as f64 / busy);
+        println!("crash_sim: {schedules:.0} schedules and {cycles:.0} cycles a second of one core");
+    }
+    println!("crash_sim: {counts}");
+    for row in TableRow::ALL {
+        println!("crash_sim: row {}: {}", row.label(), counts.of_row(row));
+    }
 }
 
 /// Only the schedule of `STEADFAST_SEED`, saying what it does.

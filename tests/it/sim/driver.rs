@@ -7,41 +7,13 @@ use steadfast::{
     disk::sim::{FaultPlan, Rng, SimDisk},
 };
 
-use super::{check, faults, model::Model, setup::Setup};
-
-/// How often something happened, over all schedules.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) opens: u64,
-    pub(crate) failed_opens: u64,
-    pub(crate) power_failures: u64,
-    pub(crate) process_crashes: u64,
-    pub(crate) halts: u64,
-    pub(crate) closes: u64,
-    pub(crate) poisoned: u64,
-    pub(crate) acknowledged: u64,
-    pub(crate) lost_unacknowledged: u64,
-    /// By label, A to F.
-    pub(crate) rows: [u64; 6],
-}
-
-impl Counts {
-    pub(crate) fn add(&mut self, other: &Self) {
-        let Self { rows, .. } = other;
-        for (sum, n) in self.rows.iter_mut().zip(rows) {
-            *sum += n;
-        }
-        self.opens += other.opens;
-        self.failed_opens += other.failed_opens;
-        self.power_failures += other.power_failures;
-        self.process_crashes += other.process_crashes;
-        self.halts += other.halts;
-        self.closes += other.closes;
-        self.poisoned += other.poisoned;
-        self.acknowledged += other.acknowledged;
-        self.lost_unacknowledged += other.lost_unacknowledged;
-    }
-}
+use super::{
+    check,
+    counts::{Counts, TableRow},
+    faults,
+    model::Model,
+    setup::Setup,
+};
 
 pub(crate) struct World {
     pub(crate) rng: Rng,
@@ -72,6 +44,8 @@ pub(crate) struct World {
     torn: bool,
     /// The store's own files were taken away: it must take the log for another program's.
     orphaned: bool,
+    /// That happened once: of what was in the log then nothing says that all of it is checked.
+    pub(crate) adopted: bool,
     /// Records may lack a checksum of all of them.
     unchecked: bool,
 }
@@ -112,6 +86,7 @@ impl World {
             told,
             torn: false,
             orphaned: false,
+            adopted: false,
             unchecked: false,
         };
         world.tell(|| format!("{}", world.setup));
@@ -164,13 +139,13 @@ impl World {
                     self.store = Some(store);
                     (self.lossy, self.sync_failed, self.torn) = (false, self.tainted, false);
                     self.unchecked |= options.record_checksum == RecordChecksum::Off;
-                    self.counts.opens += 1;
+                    self.counts.one("opens");
                     return;
                 }
                 Ok(store) => store.abandon(),
                 Err(error) => {
                     self.tell(|| format!("  {error}"));
-                    self.counts.failed_opens += 1;
+                    self.counts.one("failed_opens");
                     let excused =
                         planned.fails || halted.is_some() || self.tainted || capacity < 1 << 40;
                     assert!(excused, "a store without damage does not open: {error}");
@@ -186,7 +161,7 @@ impl World {
         let only_halts = self.orphaned
             || self.unchecked
             || self.setup.options.record_checksum == RecordChecksum::Off;
-        faults::draw(&mut self.rng, &self.disk, calls, only_halts)
+        faults::draw(&mut self.rng, &self.disk, &self.setup.swarm.faults, calls, only_halts)
     }
 
     /// Looks at everything; sometimes opens once more, which must change nothing.
@@ -197,11 +172,13 @@ impl World {
         let foreign = std::mem::take(&mut self.orphaned);
         check::findings(&store, foreign);
         check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
-        self.counts.lost_unacknowledged += (before - self.model.puts.len().min(before)) as u64;
+        self.counts.one("cycles");
+        let lost = before - self.model.puts.len().min(before);
+        self.counts.many("lost_unacknowledged", lost as u64);
         self.store = Some(store);
         if self.rng.chance(1, 4) {
             self.tell(|| "again".into());
-            let failures = self.counts.power_failures;
+            let failures = self.counts.of("power_failures");
             let image = self.image(None);
             let store = self.store.take().unwrap();
             let progress = store.progress();
@@ -210,7 +187,8 @@ impl World {
             self.open(true);
             let store = self.store.take().unwrap();
             // What is synced in the background may be torn like anything that was appended.
-            let torn = self.counts.power_failures > failures && progress.durable < progress.written;
+            let torn =
+                self.counts.of("power_failures") > failures && progress.durable < progress.written;
             let cut = |f: &steadfast::Finding| matches!(f, steadfast::Finding::Cut { .. });
             assert!(
                 torn || !store.recovery().findings.iter().any(cut),
@@ -220,23 +198,29 @@ impl World {
             let foreign = std::mem::take(&mut self.orphaned);
             check::findings(&store, foreign);
             check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
+            self.counts.one("cycles");
             self.store = Some(store);
         }
         self.traced = self.disk.counts().total();
     }
 
     fn count_rows(&mut self, store: &Store) {
+        let findings = &store.recovery().findings;
+        let foreign =
+            findings.iter().any(|f| matches!(f, steadfast::Finding::ForeignWriter { .. }));
         let mut any = false;
-        for finding in &store.recovery().findings {
-            if let steadfast::Finding::Cut { row, .. } | steadfast::Finding::Damage { row, .. } =
-                finding
-            {
-                self.counts.rows[(*row as u8 - b'A') as usize] += 1;
-                any = true;
-            }
+        for finding in findings {
+            let row = match finding {
+                steadfast::Finding::Cut { row: 'B', .. } => TableRow::OursBytes,
+                steadfast::Finding::Cut { row: 'C', .. } => TableRow::OursRecords,
+                steadfast::Finding::Cut { row: 'E', .. } => TableRow::ForeignBytes,
+                _ => continue,
+            };
+            self.counts.row(row);
+            any = true;
         }
         if !any && !store.recovery().was_clean {
-            self.counts.rows[0] += 1;
+            self.counts.row(if foreign { TableRow::ForeignZeros } else { TableRow::OursZeros });
         }
     }
 
@@ -262,7 +246,7 @@ impl World {
             self.expect("close", &closed);
             let halted = self.disk.halted();
             if halted.is_none() && closed.is_ok() {
-                self.counts.closes += 1;
+                self.counts.one("closes");
                 self.saved();
                 let everything = self.model.end();
                 if self.model.poisoned.is_none() && !self.tickets.is_empty() {
@@ -281,7 +265,7 @@ impl World {
     /// What comes after each thing done to the store.
     fn after_op(&mut self) -> After {
         if let Some(halted) = self.disk.halted() {
-            self.counts.halts += 1;
+            self.counts.one("halts");
             self.die(Some(halted));
             return After::Dead;
         }
@@ -295,7 +279,7 @@ impl World {
             assert_eq!(progress.durable.get(), durable, "durable moved after a failure of the log");
         } else if self.log_failed() {
             self.tell(|| "  the log failed".into());
-            self.counts.poisoned += 1;
+            self.counts.one("poisoned");
             self.model.poisoned = Some(progress.durable.get());
         }
         self.model.durable(progress.durable.get());
@@ -327,7 +311,7 @@ impl World {
             match ticket.wait_timeout(std::time::Duration::ZERO) {
                 Err(ticket) => self.tickets.push((ticket, end)),
                 Ok(Ok(receipt)) if receipt.status == PutOk => {
-                    self.counts.acknowledged += 1;
+                    self.counts.one("acknowledged");
                     let late = self.model.poisoned.is_some_and(|durable| end > durable);
                     assert!(!late, "acknowledged after the log failed end={end}");
                     self.model.durable(end);
@@ -364,13 +348,13 @@ impl World {
         self.tell(|| if power { "power failure".into() } else { "process crash".into() });
         let disk = halted.as_ref().unwrap_or(&self.disk);
         if power {
-            self.counts.power_failures += 1;
+            self.counts.one("power_failures");
             self.model.safe_process = self.model.safe_power;
             (self.tainted, self.lossy, self.sync_failed) = (false, false, false);
             self.torn = true;
             return disk.power_failure(&mut self.rng);
         }
-        self.counts.process_crashes += 1;
+        self.counts.one("process_crashes");
         let image = disk.crash_process();
         if self.rng.chance(1, 4) && !self.orphaned {
             self.tell(|| "  memory is short".into());
@@ -392,7 +376,7 @@ impl World {
             for path in image.paths().iter().filter(|path| path.starts_with("steadfast/")) {
                 image.remove_file(path);
             }
-            self.orphaned = true;
+            (self.orphaned, self.adopted) = (true, true);
         }
         image
     }
@@ -410,6 +394,14 @@ impl World {
         let image = self.image(halted);
         if let Some(store) = self.store.take() {
             store.abandon();
+        }
+        let sound = !(self.orphaned || self.lossy || self.sync_failed || self.tainted);
+        let checked = !self.unchecked
+            && !self.setup.changes
+            && self.setup.options.record_checksum == RecordChecksum::On;
+        let damage = self.setup.swarm.damage;
+        if sound && checked && damage > 0 && self.rng.chance(damage, 100) {
+            self.damage_at_rest(&image);
         }
         self.tickets.clear();
         self.disk = image;
@@ -448,6 +440,7 @@ impl World {
         let foreign = std::mem::take(&mut self.orphaned);
         check::findings(&store, foreign);
         check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
+        self.counts.one("cycles");
         store.abandon();
     }
 }

@@ -54,6 +54,7 @@ pub(crate) struct Committed {
     pub(crate) saved: usize,
 }
 
+#[derive(Clone)]
 pub(crate) struct Model {
     pub(crate) queues: Vec<QueueKey>,
     /// In log order, with those that retention took.

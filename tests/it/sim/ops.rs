@@ -14,20 +14,27 @@ const TAGS: [&str; 3] = ["A", "B", "a-longer-tag"];
 impl World {
     /// Does one thing, drawn.
     pub(crate) fn op(&mut self) {
-        match self.rng.below(100) {
-            0..40 => self.append(),
-            40..48 => self.append_batch(),
-            48..60 => self.step(Step::Flush),
-            60..70 => self.step(Step::Dispatch),
-            70..73 => self.step(Step::Prepare),
-            73..76 => self.step(Step::Keep),
-            76..80 => self.step(Step::Checkpoint),
-            80..83 => self.retain(),
-            83..86 => self.step(Step::SaveOffsets),
-            86..90 => self.commit(),
-            90..94 => self.read(),
-            94..97 => self.writeback(),
-            97..99 => self.move_clock(),
+        let weights = self.setup.swarm.weights;
+        let mut drawn = self.rng.below(weights.iter().sum());
+        let past = |weight: &&u64| {
+            let is_past = drawn >= **weight;
+            drawn = drawn.wrapping_sub(if is_past { **weight } else { 0 });
+            is_past
+        };
+        match weights.iter().take_while(past).count() {
+            0 => self.append(),
+            1 => self.append_batch(),
+            2 => self.step(Step::Flush),
+            3 => self.step(Step::Dispatch),
+            4 => self.step(Step::Prepare),
+            5 => self.step(Step::Keep),
+            6 => self.step(Step::Checkpoint),
+            7 => self.retain(),
+            8 => self.step(Step::SaveOffsets),
+            9 => self.commit(),
+            10 => self.read(),
+            11 => self.writeback(),
+            12 => self.move_clock(),
             _ => self.resize(),
         }
     }
@@ -119,7 +126,7 @@ impl World {
         if self.disk.is_halted() {
             return;
         }
-        self.counts.acknowledged += 1;
+        self.counts.one("acknowledged");
         self.model.safe_process = self.model.safe_process.max(end);
     }
 

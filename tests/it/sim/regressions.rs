@@ -409,3 +409,48 @@ fn a_failed_sync_of_a_queue_file_holds_up_one_checkpoint_and_loses_nothing() {
         assert_has(&store, &kept);
     }
 }
+
+/// A checkpoint was durable before the frames below its durable end were: without them a flip in
+/// a record's checksum switched it off.
+#[test]
+fn a_flip_in_a_checksum_is_named_after_a_checkpoint_and_a_power_failure() {
+    for seed in 0..30 {
+        let disk = SimDisk::new(seed);
+        let store = open(&disk, Sync);
+        let kept = puts(&store, 4);
+        flush(&store);
+        store.step(Step::Checkpoint).unwrap();
+        let image = disk.power_failure(&mut Rng::new(seed));
+        store.abandon();
+        for message in &kept {
+            let image = image.crash_process();
+            image.flip_bit(LOG, message.end() - 15, 1);
+            let error = open_with(&image, options(Sync)).map(drop).unwrap_err();
+            let ErrorKind::Damaged { at, .. } = error.kind() else { panic!("{error}") };
+            assert_eq!(at.get(), message.at, "seed={seed} {error}");
+        }
+    }
+}
+
+/// So were frames that a process left in memory only, once the next one had written its checkpoint.
+#[test]
+fn a_flip_in_a_checksum_is_named_after_a_kill_an_open_and_a_power_failure() {
+    for seed in 0..30 {
+        let disk = SimDisk::new(seed);
+        let store = open(&disk, Sync);
+        let kept = puts(&store, 4);
+        flush(&store);
+        let disk = disk.crash_process();
+        store.abandon();
+        let store = open(&disk, Sync);
+        let image = disk.power_failure(&mut Rng::new(seed));
+        store.abandon();
+        for message in &kept {
+            let image = image.crash_process();
+            image.flip_bit(LOG, message.end() - 15, 1);
+            let error = open_with(&image, options(Sync)).map(drop).unwrap_err();
+            let ErrorKind::Damaged { at, .. } = error.kind() else { panic!("{error}") };
+            assert_eq!(at.get(), message.at, "seed={seed} {error}");
+        }
+    }
+}

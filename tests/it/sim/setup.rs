@@ -7,6 +7,38 @@ use steadfast::{
     disk::{AppendPath, sim::Rng},
 };
 
+use super::faults::FaultKind;
+
+/// What each operation weighs, in the order of `World::op`.
+const WEIGHTS: [u64; 14] = [40, 8, 12, 10, 3, 3, 4, 3, 3, 4, 4, 3, 2, 1];
+
+/// Which operations and which faults a schedule has at all: rare combinations come up only where
+/// most others are off.
+#[derive(Debug)]
+pub(crate) struct Swarm {
+    pub(crate) weights: [u64; WEIGHTS.len()],
+    pub(crate) faults: Vec<FaultKind>,
+    /// In how many of a hundred crashes a copy is damaged at rest.
+    pub(crate) damage: u64,
+}
+
+impl Swarm {
+    fn draw(rng: &mut Rng) -> Self {
+        let mut weights = WEIGHTS;
+        if rng.chance(1, 2) {
+            // Without appends nothing would be tried.
+            for weight in weights.iter_mut().skip(1) {
+                *weight *= *rng.pick(&[0, 0, 1, 1, 1, 4]);
+            }
+        }
+        let mut faults = FaultKind::ALL.to_vec();
+        if rng.chance(3, 4) {
+            faults.retain(|_| rng.chance(1, 3));
+        }
+        Self { weights, faults, damage: *rng.pick(&[0, 0, 5, 30]) }
+    }
+}
+
 /// Everything about a schedule that does not change while it runs.
 pub(crate) struct Setup {
     pub(crate) options: Options,
@@ -19,6 +51,7 @@ pub(crate) struct Setup {
     pub(crate) rounds: u64,
     pub(crate) ops: u64,
     pub(crate) largest_body: u64,
+    pub(crate) swarm: Swarm,
 }
 
 impl Setup {
@@ -56,6 +89,7 @@ impl Setup {
             rounds: rng.within(2..6),
             ops: *rng.pick(&[12, 40, 40, 120]),
             largest_body: *rng.pick(&[60, 600, 3000]),
+            swarm: Swarm::draw(rng),
             options,
         }
     }
@@ -83,7 +117,7 @@ impl fmt::Display for Setup {
             f,
             "segment_bytes={} queue_file_bytes={} index={}x{} {:?} flush={:?} checksum={:?} \
              on_damage={:?} append_path={:?} queues={} changes={} capacity={:?} reserved={:?} \
-             rounds={} ops={} largest_body={}",
+             rounds={} ops={} largest_body={} {:?}",
             o.segment_bytes,
             o.queue_file_bytes,
             o.index_slots,
@@ -99,7 +133,8 @@ impl fmt::Display for Setup {
             o.retention.reserved,
             self.rounds,
             self.ops,
-            self.largest_body
+            self.largest_body,
+            self.swarm
         )
     }
 }
