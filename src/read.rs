@@ -231,7 +231,8 @@ impl Engine {
             return Err(Error::new(ErrorKind::Damaged { at: self.log.start(), len: 0 }, text));
         }
         let at = entry.physical_offset;
-        let place = batch.window.locate(&self.log, at, entry.size)?;
+        let located = batch.window.locate(&self.log, at, entry.size);
+        let place = located.map_err(|error| self.misplaced(key, offset, entry, error))?;
         let view = checked(batch.window.bytes(place), at, entry.size)?;
         if !key.is(view.topic(), view.queue_id()) || view.queue_offset() != offset {
             let why = format!(
@@ -248,6 +249,30 @@ impl Engine {
         }
         batch.places.push(place);
         Ok(Taken::Record)
+    }
+
+    /// The error for an entry that points out of the log. That is no range of the queue, which a
+    /// reader would go on from: either retention went past the entry meanwhile, or it is rotten.
+    fn misplaced(
+        &self,
+        key: &QueueKey,
+        offset: QueueOffset,
+        entry: &QueueEntry,
+        error: Error,
+    ) -> Error {
+        if !matches!(error.kind(), ErrorKind::OutOfRange { .. }) {
+            return error;
+        }
+        if let Some(queue) = self.queues.get(key)
+            && offset < queue.min()
+        {
+            let (min, end) = (queue.min(), queue.end());
+            let kind = ErrorKind::OutOfRange { start: min.get(), end: end.get() };
+            let text = format!("not in the queue queue={key} offset={offset} min={min} end={end}");
+            return Error::new(kind, text);
+        }
+        let why = format!("the queue entry points out of the log queue={key} offset={offset}");
+        damaged(entry.physical_offset, entry.size.into(), &why)
     }
 
     /// The record of `size` bytes at `at`, with its checksums verified.

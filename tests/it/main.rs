@@ -10,6 +10,7 @@ mod directory;
 mod disk_full;
 mod foreign_files;
 mod futures;
+mod fuzz_found;
 mod fuzz_replay;
 mod many_queues;
 mod sim;
