@@ -100,8 +100,8 @@ impl Mounted {
                 command.args(["-c", &format!("sync_range -b -w -a {from} {bytes}")]);
             }
             match run(command.arg(path)) {
-                // Removed or renamed by the process that is running.
-                Err(_) if !path.exists() => {}
+                // Removed or renamed by the process that is running, perhaps made anew since.
+                Err(e) if e.to_string().contains("No such file") => {}
                 done => done?,
             }
         }

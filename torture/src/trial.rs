@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use steadfast::disk::sim::Rng;
 
@@ -94,9 +94,6 @@ pub(crate) fn run(trials: &mut [Box<dyn Trial>], budget: &Budget) -> Result<()> 
         let seconds = took.as_secs_f64();
         let rate = *cycles as f64 / seconds.max(0.001);
         println!("{name:<14} {cycles:>9} {seconds:>8.1} {rate:>9.1}  {told}");
-    }
-    if lines.is_empty() {
-        bail!("nothing was tried: this machine lacks what every trial needs");
     }
     Ok(())
 }

@@ -191,7 +191,7 @@ impl Branch<'_> {
             [(first.at % self.model.segment_bytes) as usize..]
             .to_vec();
         let store = match self.open(OnDamage::Serve) {
-            // Bytes behind a clean end look like another program's, and the damage like a cut of it.
+            // Bytes behind a clean end look like another program's, and the damage like its cut.
             Err(error) if self.closed && self.behind_end => {
                 assert!(matches!(error.kind(), ErrorKind::Damaged { .. }), "{error:?}");
                 return;
