@@ -95,9 +95,8 @@ impl Engine {
         let now = self.clock.elapsed();
         let mut problems = Vec::new();
         problems.extend(self.log.sync_frames());
-        if keeper.taken.is_none() && self.checkpoint_due(&keeper, now) {
-            keeper.taken = Some(self.take_ends());
-            keeper.checkpoint_at = now;
+        if keeper.taken.is_none() {
+            self.take_due(&mut keeper, now);
         }
         // The flusher gets the log there in its own time: a sync of ours would only be one more.
         problems.extend(self.write_taken(&mut keeper).err());
@@ -118,12 +117,8 @@ impl Engine {
     pub(crate) fn checkpoint_ahead(&self) -> bool {
         let Ok(writable) = self.writable() else { return false };
         let mut keeper = writable.keeper.lock();
-        let due = self.checkpoint_due(&keeper, self.clock.elapsed());
-        if due {
-            // Later than one that waits already, and durable no later.
-            keeper.taken = Some(self.take_ends());
-        }
-        due
+        // Later than one that waits already, and durable no later.
+        self.take_due(&mut keeper, self.clock.elapsed())
     }
 
     /// To be called when that flush is done, before the next one: the few small syncs of a
@@ -134,6 +129,16 @@ impl Engine {
         if let Err(problem) = self.write_taken(&mut keeper) {
             keeper.degraded = Some(problem);
         }
+    }
+
+    /// Takes the ends for a checkpoint if one is due, and says whether it was.
+    fn take_due(&self, keeper: &mut Keeper, now: Duration) -> bool {
+        let due = self.checkpoint_due(keeper, now);
+        if due {
+            keeper.taken = Some(self.take_ends());
+            keeper.checkpoint_at = now;
+        }
+        due
     }
 
     fn write_taken(&self, keeper: &mut Keeper) -> Result<()> {
