@@ -15,6 +15,7 @@ use crate::{
     name::QueueKey,
     offset::{PhysicalOffset, QueueOffset, StoreTime},
     queue::first_at_or_after,
+    recovery::report::Finding,
 };
 
 /// How much one read returns at most.
@@ -171,9 +172,7 @@ impl Engine {
         let queue = self.queues.get(key).ok_or_else(|| unknown(key))?;
         let (min, end) = (queue.min(), queue.end());
         if from < min || from > end {
-            let kind = ErrorKind::OutOfRange { start: min.get(), end: end.get() };
-            let text = format!("not in the queue queue={key} offset={from} min={min} end={end}");
-            return Err(Error::new(kind, text));
+            return Err(not_in_queue(key, from, min, end));
         }
         let hashes: Option<Vec<i64>> =
             tags.map(|tags| tags.iter().map(|t| i64::from(java_hash(t))).collect());
@@ -266,10 +265,7 @@ impl Engine {
         if let Some(queue) = self.queues.get(key)
             && offset < queue.min()
         {
-            let (min, end) = (queue.min(), queue.end());
-            let kind = ErrorKind::OutOfRange { start: min.get(), end: end.get() };
-            let text = format!("not in the queue queue={key} offset={offset} min={min} end={end}");
-            return Error::new(kind, text);
+            return not_in_queue(key, offset, queue.min(), queue.end());
         }
         let why = format!("the queue entry points out of the log queue={key} offset={offset}");
         damaged(entry.physical_offset, entry.size.into(), &why)
@@ -391,9 +387,7 @@ impl Engine {
         let findings = self.report.findings.iter();
         findings
             .filter_map(|finding| match finding {
-                crate::Finding::Damage { start, reason, .. } if *start == at => {
-                    Some(reason.clone())
-                }
+                Finding::Damage { start, reason, .. } if *start == at => Some(reason.clone()),
                 _ => None,
             })
             .next()
@@ -417,6 +411,13 @@ enum Taken {
     Record,
     OtherTag,
     NoRoom,
+}
+
+fn not_in_queue(key: &QueueKey, at: QueueOffset, min: QueueOffset, end: QueueOffset) -> Error {
+    Error::new(
+        ErrorKind::OutOfRange { start: min.get(), end: end.get() },
+        format!("not in the queue queue={key} offset={at} min={min} end={end}"),
+    )
 }
 
 pub(crate) fn unknown(key: &QueueKey) -> Error {

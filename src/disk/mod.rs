@@ -10,7 +10,10 @@
 
 use std::{fmt, io, ops::Range, sync::Arc};
 
-use crate::{error::Result, offset::StoreTime};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    offset::StoreTime,
+};
 
 pub(crate) mod file;
 pub(crate) mod memory;
@@ -244,8 +247,8 @@ pub(crate) fn load(disk: &dyn Disk, path: &FilePath, max_bytes: u64) -> Result<O
     };
     let len = file.len().map_err(failed("read the length of", path))?;
     if len > max_bytes {
-        return Err(crate::Error::new(
-            crate::ErrorKind::Unsupported,
+        return Err(Error::new(
+            ErrorKind::Unsupported,
             format!("{path} is larger than any such file can be len={len} max={max_bytes}"),
         ));
     }
@@ -287,9 +290,9 @@ pub(crate) fn replace(
 }
 
 /// For `map_err`: the error of doing `what` to `path`.
-pub(crate) fn failed(what: &str, path: &FilePath) -> impl FnOnce(io::Error) -> crate::Error {
+pub(crate) fn failed(what: &str, path: &FilePath) -> impl FnOnce(io::Error) -> Error {
     move |e| {
         let shown = if path.as_str().is_empty() { "the store's directory" } else { path.as_str() };
-        crate::Error::io(format!("cannot {what} {shown}: {e}"), e)
+        Error::io(format!("cannot {what} {shown}: {e}"), e)
     }
 }

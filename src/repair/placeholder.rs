@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     format::{
         layout::{BLANK_BYTES, CRC_TAIL, FLAG_TRANSACTION, RECORD_MIN_BYTES, TransactionState},
         record::{RecordLimits, RecordPlan, encode_blank},
@@ -61,7 +61,7 @@ pub(crate) fn encode(at: PhysicalOffset, len: u64, now: StoreTime) -> Result<Vec
         (SHORT_TOPIC, RecordChecksum::Off, LEAST)
     };
     let Some(body) = len.checked_sub(overhead) else {
-        return Err(crate::Error::invalid(format!("no record is that short len={len}")));
+        return Err(Error::invalid(format!("no record is that short len={len}")));
     };
     let queue = QueueKey::new(topic, 0)?;
     let body = vec![0; body as usize];
