@@ -20,6 +20,7 @@ use crate::{
         AppendPath, Disk,
         sim::{CallKind, Fault, FaultPlan, Rng, SimDisk, When},
     },
+    marks::join,
     slow_disk::SlowDisk,
     sync::{AtomicUsize, Ordering::SeqCst},
     time::Naps,
@@ -206,10 +207,6 @@ fn check(disk: &SimDisk, acknowledged: &Acknowledged, options: &Options) -> Ackn
     found
 }
 
-fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-}
-
 pub(crate) fn what_is_acknowledged_survives_sync() {
     let world = World::new(options(FlushMode::Sync), AppendPath::Store);
     let image = Arc::new(Plain::new(None));
@@ -313,15 +310,14 @@ impl Wake for Unpark {
 
 /// Polls until it is ready, as an executor does that has nothing else to do.
 fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Arc::new(Unpark(thread::current()));
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut future = pin!(future);
-    let done = loop {
-        match future.as_mut().poll(&mut Context::from_waker(&Waker::from(waker.clone()))) {
-            Poll::Ready(done) => break done,
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(done) => return done,
             Poll::Pending => thread::park(),
         }
-    };
-    done
+    }
 }
 
 pub(crate) fn closing_settles_who_waits() {

@@ -98,26 +98,16 @@ mod verify;
 #[path = "../../src/watermark.rs"]
 mod watermark;
 
-// As in `src/lib.rs`: the engine's files name these by the crate's root.
-pub use builder::StoreBuilder;
-pub use clock::{Clock, ManualClock, SystemClock};
-pub use consumers::Consumers;
-pub use error::{Error, ErrorKind, Result};
-pub use format::view::RecordView;
-pub use keeper::Removed;
-pub use message::{Message, Placement, PutStatus};
-pub use name::{Group, QueueKey, TOPIC_MAX_BYTES};
-pub use offset::{PhysicalOffset, QueueOffset, StoreTime};
-pub use options::{
-    DEFAULT_QUEUE_FILE_BYTES, DEFAULT_SEGMENT_BYTES, FlushMode, ForcedCleaning, KeyIndexing,
-    OnDamage, Options, RecordChecksum, Retention,
-};
-pub use read::{Batch, LogItem, QueueItem, ReadLimit, Record};
-pub use recovery::report::{Finding, RecoveryReport};
-pub use repair::{Loss, Remedy, RepairMode, RepairReport, repair};
-pub use store::{Arrival, Progress, Step, Store};
-pub use ticket::{Receipt, Ticket};
-pub use verify::{Severity, VerifyFinding, VerifySummary, verify};
+// What the models name.
+use clock::{Clock, SystemClock};
+use error::{Error, ErrorKind, Result};
+use message::{Message, Placement, PutStatus};
+use name::{Group, QueueKey};
+use offset::{QueueOffset, StoreTime};
+use options::{FlushMode, OnDamage, Options};
+use read::{ReadLimit, Record};
+use store::{Step, Store};
+use ticket::Ticket;
 
 mod lives;
 mod marks;

@@ -54,7 +54,7 @@ fn spawn(mark: &Arc<Watermark>, body: impl FnOnce(&Watermark) + Send + 'static) 
 
 type Join = thread::JoinHandle<()>;
 
-fn join(threads: impl IntoIterator<Item = Join>) {
+pub(crate) fn join(threads: impl IntoIterator<Item = Join>) {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 

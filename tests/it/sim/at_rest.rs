@@ -14,6 +14,7 @@ use super::{
     counts::TableRow,
     driver::World,
     model::{Model, Put},
+    scripted::files,
 };
 
 /// Where a record's body begins, with hosts of four bytes.
@@ -276,14 +277,4 @@ impl Branch<'_> {
             self.rows.push(row);
         }
     }
-}
-
-fn files(disk: &SimDisk) -> Vec<(String, Vec<u8>)> {
-    disk.paths()
-        .into_iter()
-        .map(|path| {
-            let bytes = disk.read_file(&path);
-            (path, bytes)
-        })
-        .collect()
 }

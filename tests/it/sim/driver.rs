@@ -164,15 +164,20 @@ impl World {
         faults::draw(&mut self.rng, &self.disk, &self.setup.swarm.faults, calls, only_halts)
     }
 
+    /// Holds what was just opened against the model, which then knows what is there: one cycle.
+    fn check_opened(&mut self, store: &Store) {
+        let foreign = std::mem::take(&mut self.orphaned);
+        check::findings(store, foreign);
+        check::opened(store, &mut self.model, &mut self.rng, self.index_whole);
+        self.counts.one("cycles");
+    }
+
     /// Looks at everything; sometimes opens once more, which must change nothing.
     fn check(&mut self) {
         let store = self.store.take().unwrap();
         self.count_rows(&store);
         let before = self.model.puts.len();
-        let foreign = std::mem::take(&mut self.orphaned);
-        check::findings(&store, foreign);
-        check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
-        self.counts.one("cycles");
+        self.check_opened(&store);
         let lost = before - self.model.puts.len().min(before);
         self.counts.many("lost_unacknowledged", lost as u64);
         self.store = Some(store);
@@ -195,10 +200,7 @@ impl World {
                 "recovered already: {}",
                 store.recovery()
             );
-            let foreign = std::mem::take(&mut self.orphaned);
-            check::findings(&store, foreign);
-            check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
-            self.counts.one("cycles");
+            self.check_opened(&store);
             self.store = Some(store);
         }
         self.traced = self.disk.counts().total();
@@ -437,10 +439,7 @@ impl World {
         self.open(true);
         let store = self.store.take().unwrap();
         assert!(store.recovery().was_clean, "closed but not clean: {}", store.recovery());
-        let foreign = std::mem::take(&mut self.orphaned);
-        check::findings(&store, foreign);
-        check::opened(&store, &mut self.model, &mut self.rng, self.index_whole);
-        self.counts.one("cycles");
+        self.check_opened(&store);
         store.abandon();
     }
 }
