@@ -10,12 +10,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Waker},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use pollster::block_on;
 use steadfast::{
     ErrorKind, FlushMode, Message, Options, Placement, PutStatus, QueueOffset, ReadLimit, Receipt,
     Record, Step, Store, StoreTime, disk::sim::Rng,
@@ -420,30 +421,7 @@ fn all_whole(held: &[Record]) -> Result<()> {
     Ok(())
 }
 
-struct Unpark(thread::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn waker() -> Waker {
-    Waker::from(Arc::new(Unpark(thread::current())))
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let waker = waker();
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(done) => return done,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
-
 /// Polls and drops it.
 fn poll_once(future: impl Future) {
-    let _ = pin!(future).poll(&mut Context::from_waker(&waker()));
+    let _ = pin!(future).poll(&mut Context::from_waker(Waker::noop()));
 }

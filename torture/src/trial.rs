@@ -40,7 +40,6 @@ pub(crate) fn all() -> Vec<Box<dyn Trial>> {
         Box::new(Stress::default()),
         Box::new(PowerCut::on(Kind::Ext4)),
         Box::new(PowerCut::on(Kind::Xfs)),
-        Box::new(Stress::default()),
     ]
 }
 
@@ -59,6 +58,8 @@ pub(crate) struct Budget {
 }
 
 const CYCLES: u64 = 20;
+/// Columns of a trial's name.
+const NAME: usize = 14;
 
 struct Line {
     name: &'static str,
@@ -81,7 +82,7 @@ pub(crate) fn run(trials: &mut [Box<dyn Trial>], budget: &Budget) -> Result<()> 
     let count = trials.len();
     for (n, trial) in trials.iter_mut().enumerate() {
         if let Some(why) = trial.missing() {
-            println!("{:<14} SKIP: {why}", trial.name());
+            println!("{:<NAME$} SKIP: {why}", trial.name());
             continue;
         }
         let left = whole.map(|whole| whole.saturating_sub(begun.elapsed()));
@@ -89,11 +90,11 @@ pub(crate) fn run(trials: &mut [Box<dyn Trial>], budget: &Budget) -> Result<()> 
         let share = left.map(|left| left / (count - n) as u32);
         lines.push(run_one(&mut **trial, budget, share, seed)?);
     }
-    println!("\n{:<14} {:>9} {:>8} {:>9}", "trial", "cycles", "seconds", "cycles/s");
+    println!("\n{:<NAME$} {:>9} {:>8} {:>9}", "trial", "cycles", "seconds", "cycles/s");
     for Line { name, cycles, took, told } in &lines {
         let seconds = took.as_secs_f64();
         let rate = *cycles as f64 / seconds.max(0.001);
-        println!("{name:<14} {cycles:>9} {seconds:>8.1} {rate:>9.1}  {told}");
+        println!("{name:<NAME$} {cycles:>9} {seconds:>8.1} {rate:>9.1}  {told}");
     }
     Ok(())
 }
@@ -108,8 +109,8 @@ fn run_one(
     let unbounded = if share.is_some() { u64::MAX } else { CYCLES };
     let most = budget.cycles.unwrap_or(unbounded).min(trial.cycles().unwrap_or(u64::MAX));
     let bar = ProgressBar::new(if most == u64::MAX { 0 } else { most });
-    bar.set_style(ProgressStyle::with_template("{prefix:14} {elapsed_precise} {pos} {wide_msg}")?);
-    bar.set_prefix(name);
+    bar.set_style(ProgressStyle::with_template("{prefix} {elapsed_precise} {pos} {wide_msg}")?);
+    bar.set_prefix(format!("{name:<NAME$}"));
     let begun = Instant::now();
     let mut cycle = 0;
     while cycle < most && share.is_none_or(|share| begun.elapsed() < share) {
@@ -124,6 +125,6 @@ fn run_one(
     bar.finish_and_clear();
     let told = trial.counted();
     let took = begun.elapsed();
-    println!("{name:<14} {cycle} cycles in {:.1} s: {told}", took.as_secs_f64());
+    println!("{name:<NAME$} {cycle} cycles in {:.1} s: {told}", took.as_secs_f64());
     Ok(Line { name, cycles: cycle, took, told })
 }
