@@ -11,7 +11,7 @@ use crate::{
     index::IndexState,
     log::segment::{LOG_DIR, Segment, path_of},
     offset::{PhysicalOffset, StoreTime},
-    options::{ForcedCleaning, RecordChecksum},
+    options::ForcedCleaning,
     read::LogItem,
     recovery::{ABORT, report::Finding},
 };
@@ -223,7 +223,7 @@ impl Engine {
             log_start: keeper.removing.unwrap_or(self.log.start()),
             clean: closing == Closing::Yes && durable_end == at,
             flush: self.options.flush,
-            record_crc: self.options.record_checksum == RecordChecksum::On,
+            record_crc_from: keeper.last.record_crc_from,
             snapshot: Some(snapshot),
             index,
             index_behind,

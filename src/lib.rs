@@ -81,6 +81,7 @@ mod queue;
 mod read;
 mod recovery;
 mod rederive;
+mod relocate;
 mod repair;
 mod rest;
 mod runtime;
@@ -122,6 +123,43 @@ pub mod internals {
     pub mod format {
         pub use crate::format::*;
     }
+
+    /// [`verify`](crate::verify()) and [`repair`](crate::repair()) of a store on any disk.
+    pub mod check {
+        use std::sync::Arc;
+
+        use crate::{
+            Options, RepairMode, RepairReport, Result, StoreTime, VerifyFinding, VerifySummary,
+            disk::Disk,
+        };
+
+        /// As [`verify`](crate::verify()).
+        ///
+        /// # Errors
+        ///
+        /// As there.
+        pub fn verify(
+            disk: &dyn Disk,
+            options: &Options,
+            tell: &mut dyn FnMut(&VerifyFinding),
+        ) -> Result<VerifySummary> {
+            crate::verify::verify_on(disk, options, tell, &mut |_, _| {})
+        }
+
+        /// As [`repair`](crate::repair()), not for plans. `now` is when it happens.
+        ///
+        /// # Errors
+        ///
+        /// As there.
+        pub fn repair(
+            disk: Arc<dyn Disk>,
+            options: &Options,
+            mode: RepairMode,
+            now: StoreTime,
+        ) -> Result<RepairReport> {
+            crate::repair::repair_on(disk, options, mode, now, Box::new(|_, _, _| {}))
+        }
+    }
 }
 
 /// The pages under `docs/` of the repository. Their code is compiled and run as tests.
@@ -131,6 +169,8 @@ pub mod docs {
     pub mod index {}
     #[doc = include_str!("../docs/architecture.md")]
     pub mod architecture {}
+    #[doc = include_str!("../docs/broker.md")]
+    pub mod broker {}
     #[doc = include_str!("../docs/comparison.md")]
     pub mod comparison {}
     #[doc = include_str!("../docs/durability.md")]
@@ -141,6 +181,8 @@ pub mod docs {
     pub mod operating {}
     #[doc = include_str!("../docs/recovery.md")]
     pub mod recovery {}
+    #[doc = include_str!("../docs/reliability.md")]
+    pub mod reliability {}
     #[doc = include_str!("../docs/style.md")]
     pub mod style {}
     #[doc = include_str!("../docs/testing.md")]

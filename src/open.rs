@@ -86,6 +86,8 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
     let now = request.clock.now();
     let on_damage = request.options.on_damage;
     let disk = &request.disk;
+    // Before anything is touched: it may be that they cannot be read.
+    let consumers = ConsumerOffsets::load(&**disk)?;
     let mut log =
         recovery::examine(&**disk, &inspected, derived.from, on_damage, now, &mut walked)?;
     if write {
@@ -102,7 +104,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Engine> {
     let on_disk = std::mem::take(&mut derived.on_disk);
     derived.floors.look(&**disk, &inspected.files, &on_disk, &log)?;
     restore_index(&mut derived, &inspected, log.start, request.rebuild)?;
-    assemble(request, inspected, log, derived, lock)
+    assemble(request, inspected, log, (derived, consumers), lock)
 }
 
 fn make_directories(disk: &dyn Disk) -> Result<()> {
@@ -124,7 +126,7 @@ fn restore_derived(request: &OpenRequest, inspected: &Inspected) -> Result<Deriv
     let disk = &request.disk;
     let found = scan_directory(&**disk)?;
     let options = &request.options;
-    let file_bytes = infer_file_bytes(&found.queues)?;
+    let file_bytes = infer_file_bytes(&found.queues);
     let queues = QueueTable::new(
         disk.clone(),
         QueueConfig {
@@ -249,12 +251,25 @@ fn log_config(
     }
 }
 
+/// Where every record carries a checksum of all of it, if that was so `from` on up to `end`.
+fn record_crc(
+    options: &Options,
+    access: Access,
+    from: Option<PhysicalOffset>,
+    end: PhysicalOffset,
+) -> Range<PhysicalOffset> {
+    let to_come = access == Access::Write && options.record_checksum == RecordChecksum::On;
+    let until = if to_come { PhysicalOffset::new(u64::MAX) } else { end };
+    // A log that was given up from somewhere on may end before it.
+    from.map_or(end, |from| from.min(end))..until
+}
+
 /// Builds the engine, brings queues and index up to the log's end, and makes the store ours.
 fn assemble(
     request: OpenRequest,
     inspected: Inspected,
     log: RecoveredLog,
-    derived: Derived,
+    (derived, consumers): (Derived, ConsumerOffsets),
     lock: Option<Box<dyn DirectoryLock>>,
 ) -> Result<Engine> {
     let OpenRequest { disk, clock, options, access, store_host, progress, .. } = request;
@@ -262,7 +277,9 @@ fn assemble(
     let segment_bytes = inspected.files.segment_bytes.unwrap_or(options.segment_bytes);
     let config = log_config(&options, segment_bytes, append_path, store_host);
     let mut segments = recovery::map_segments(&*disk, &inspected, &log, access)?;
-    if segments.is_empty() && access == Access::Write {
+    // Without any, or behind one that is missing, the log goes on in one of its own.
+    let reached = segments.last().is_some_and(|last| last.end() >= log.end);
+    if !reached && access == Access::Write {
         let ready = segment_bytes.min(1 << 20);
         segments.push(Arc::new(Segment::create(&*disk, log.end, segment_bytes, ready)?));
     }
@@ -283,9 +300,9 @@ fn assemble(
         sequence: Sequence::default(),
         damage: log.damage,
         boundaries: log.boundaries,
+        record_crc: record_crc(&options, access, log.record_crc_from, log.end),
     };
     let commit_log = CommitLog::new(disk.clone(), clock.clone(), config, marks.clone(), state);
-    let consumers = ConsumerOffsets::load(&*disk)?;
     let mut engine = Engine {
         context: Arc::new(TicketContext { marks: marks.clone(), clock: clock.clone() }),
         dispatcher: Mutex::new(Dispatcher::new()),
@@ -306,7 +323,9 @@ fn assemble(
     let unsynced = PhysicalOffset::new(marks.durable.get())..log.end;
     dirty_and_bring_up(&mut engine, &inspected, unsynced, &told)?;
     let lost = derived.floors.raise(&engine.queues, &engine.consumers);
-    settle_queues(&mut engine, lost, inspected.clean, access)?;
+    // What was derived anew has anything behind its end.
+    let as_left = inspected.clean && !engine.report.was_rebuilt();
+    settle_queues(&mut engine, lost, as_left, access)?;
     if let Some(lock) = lock {
         take_over(&mut engine, &inspected, lock)?;
     }
@@ -340,26 +359,28 @@ fn bring_up(engine: &mut Engine, clean: bool, progress: &dyn Fn(u64)) -> Result<
         engine.dispatch_all(progress)?;
         if clean { Ok(()) } else { engine.queues.raise_mins(engine.log.start()) }
     };
-    while let Err(error) = bring(engine) {
+    loop {
+        let brought = bring(engine);
+        // A search passes by an entry that is lost; a checkpoint would not.
         let broken = engine.queues.degraded();
         // Each queue once: what is in a tail cannot be lost in a file.
         if broken.is_empty() || !broken.iter().all(|key| anew.insert(key.clone())) {
-            return Err(error);
+            return brought;
         }
         broken.iter().for_each(|key| engine.queues.reset(key));
         engine.dispatcher.lock().forget_queue();
         let from = engine.log.start();
         engine.log.marks().dispatched.rewind(from.get());
-        let reason = error.to_string();
+        let lost = || format!("a queue file lost an entry queue={}", broken[0]);
+        let reason = brought.err().map_or_else(lost, |error| error.to_string());
         engine.report.findings.push(Finding::Rebuilt { reason, from });
         engine.report.dispatched_from = from;
     }
-    Ok(())
 }
 
 /// After dispatching: nothing is left in the queues' files behind their ends, and appends go on
 /// there.
-fn settle_queues(engine: &mut Engine, lost: u64, clean: bool, access: Access) -> Result<()> {
+fn settle_queues(engine: &mut Engine, lost: u64, as_left: bool, access: Access) -> Result<()> {
     if lost > 0 {
         engine.report.note(format!(
             "the last messages of some queues are lost; their offsets are not given again \
@@ -379,7 +400,7 @@ fn settle_queues(engine: &mut Engine, lost: u64, clean: bool, access: Access) ->
     if access == Access::Read {
         return Ok(());
     }
-    if !clean {
+    if !as_left {
         for queue in engine.queues.list() {
             engine.queues.cut(queue.key(), queue.end())?;
         }
@@ -399,21 +420,28 @@ fn take_over(
 ) -> Result<()> {
     let disk = engine.disk.clone();
     let last = inspected.checkpoint.clone();
+    let claimed = last.as_ref().and_then(|c| c.record_crc_from);
     let checkpoints = CheckpointFile::open(&*disk, last.as_ref().map_or(0, |c| c.sequence))?;
     let kept = last.filter(|_| inspected.foreign.is_none());
     let end = PhysicalOffset::new(engine.log.marks().durable.get());
-    let opened = checkpoints.write(Checkpoint {
+    let to_come = engine.options.record_checksum == RecordChecksum::On;
+    let record_crc_from = to_come.then_some(engine.log.record_crc().start);
+    let mut opened = checkpoints.write(Checkpoint {
         sequence: 0,
         durable_end: end,
         log_start: engine.log.start(),
         clean: false,
         flush: engine.options.flush,
-        record_crc: engine.options.record_checksum == RecordChecksum::On,
+        record_crc_from,
         snapshot: kept.as_ref().and_then(|c| c.snapshot),
         index: kept.as_ref().and_then(|c| c.index.clone()),
         index_behind: kept.as_ref().is_some_and(|c| c.index_behind),
         java: [0; JAVA_FIELDS_BYTES],
     })?;
+    if claimed.is_some_and(|old| record_crc_from.is_none_or(|new| old < new)) {
+        // The other slot must not ask for what later records lack, should this one rot.
+        opened = checkpoints.write(opened)?;
+    }
     write_java_files(&*disk)?;
     let clamped = engine.consumers.clamp(|key| engine.queues.get(key).map(|q| q.end()));
     for found in clamped {

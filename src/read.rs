@@ -7,14 +7,15 @@ use crate::{
     error::{Error, ErrorKind, Result},
     format::{
         entry::QueueEntry,
-        frame::{ChecksumRule, Frame, classify},
+        frame::{ChecksumRule, Frame, classify, sound},
         hash::java_hash,
+        resync::find_next_record,
         view::RecordView,
     },
     log::read::{LogSlice, Place, Window, damaged},
     name::QueueKey,
     offset::{PhysicalOffset, QueueOffset, StoreTime},
-    queue::first_at_or_after,
+    queue::{ConsumeQueue, first_at_or_after},
     recovery::report::Finding,
 };
 
@@ -184,7 +185,12 @@ impl Engine {
             let want = (limit.records - batch.places.len()).min(CHUNK);
             entries.clear();
             // A few more than wanted: the next call's records are fetched already by this one.
-            queue.read(batch.next, want + AHEAD, &mut entries)?;
+            if let Err(error) = queue.read(batch.next, want + AHEAD, &mut entries) {
+                if !batch.places.is_empty() {
+                    return Ok(batch);
+                }
+                entries.push(self.relocated(&queue, batch.next, None, error)?);
+            }
             batch.places.reserve(want);
             for (number, entry) in entries.iter().take(want).enumerate() {
                 if let Some(later) = entries.get(number + AHEAD) {
@@ -193,7 +199,14 @@ impl Engine {
                 let skip = hashes.as_ref().is_some_and(|h| !h.contains(&entry.tags_code));
                 if !skip {
                     let first = batch.places.is_empty();
-                    match self.take(&mut batch, key, entry, tags, room) {
+                    let taken = match self.take(&mut batch, key, entry, tags, room) {
+                        Err(error) if first => {
+                            let right = self.relocated(&queue, batch.next, Some(entry), error)?;
+                            self.take(&mut batch, key, &right, tags, room)
+                        }
+                        taken => taken,
+                    };
+                    match taken {
                         Ok(Taken::Record) => room = room.saturating_sub(entry.size.into()),
                         Ok(Taken::OtherTag) => {}
                         Ok(Taken::NoRoom) => return Ok(batch),
@@ -209,6 +222,30 @@ impl Engine {
             }
         }
         Ok(batch)
+    }
+
+    /// The entry that the log says should be at `offset`, where that in the file is broken or leads
+    /// nowhere; `error` if it is the same or there is none.
+    fn relocated(
+        &self,
+        queue: &ConsumeQueue,
+        offset: QueueOffset,
+        entry: Option<&QueueEntry>,
+        error: Error,
+    ) -> Result<QueueEntry> {
+        // Of these the log has nothing, and looking for it each time would cost more than it tells.
+        let is_lost = |entry: &QueueEntry| {
+            let at = entry.physical_offset;
+            entry.is_filler() || self.log.damage_in(at, entry.end()).is_some()
+        };
+        if entry.is_some_and(is_lost) {
+            return Err(error);
+        }
+        let found = self.relocate(queue, offset).ok().flatten();
+        let found = found.filter(|found| Some(found) != entry).ok_or(error)?;
+        // What cannot be mended now is found again the next time.
+        let _ = queue.mend(offset, &found);
+        Ok(found)
     }
 
     /// Adds the record that `entry` points at, if it is sound, the one that belongs there, has one
@@ -232,7 +269,8 @@ impl Engine {
         let at = entry.physical_offset;
         let located = batch.window.locate(&self.log, at, entry.size);
         let place = located.map_err(|error| self.misplaced(key, offset, entry, error))?;
-        let view = checked(batch.window.bytes(place), at, entry.size)?;
+        let rule = self.log.checksum_rule(at);
+        let view = checked(batch.window.bytes(place), at, entry.size, rule)?;
         if !key.is(view.topic(), view.queue_id()) || view.queue_offset() != offset {
             let why = format!(
                 "the queue entry points at another queue's record queue={key} offset={offset}"
@@ -272,16 +310,20 @@ impl Engine {
     }
 
     /// The record of `size` bytes at `at`, with its checksums verified.
-    fn record(&self, at: PhysicalOffset, size: u32) -> Result<Record> {
+    pub(crate) fn record(&self, at: PhysicalOffset, size: u32) -> Result<Record> {
         let slice = self.log.slice(at, size.into())?;
-        checked(slice.bytes(), at, size)?;
+        checked(slice.bytes(), at, size, self.log.checksum_rule(at))?;
         Ok(Record { slice })
     }
 
     pub(crate) fn record_at(&self, at: PhysicalOffset) -> Result<Record> {
         let head = self.log.slice(at, 8)?;
         let size = head.bytes().first_chunk::<4>().map_or(0, |size| u32::from_be_bytes(*size));
-        self.record(at, size.max(8))
+        self.record(at, size.max(8)).map_err(|error| match error.kind() {
+            // The log does reach here: what says more than there is, is no size.
+            ErrorKind::OutOfRange { .. } => damaged(at, 8, "the size goes beyond what there is"),
+            _ => error,
+        })
     }
 
     pub(crate) fn offset_by_time(&self, key: &QueueKey, time: StoreTime) -> Result<QueueOffset> {
@@ -356,7 +398,7 @@ impl Engine {
         };
         let rest = self.log.rest(at)?;
         let room = segment.end() - at;
-        let reason = match classify(rest.bytes(), at, room, ChecksumRule::WhenPresent) {
+        let reason = match classify(rest.bytes(), at, room, self.log.checksum_rule(at)) {
             Frame::Record(view) => {
                 let size = u64::from(view.size());
                 let record = Record { slice: self.log.slice(at, size)? };
@@ -377,7 +419,7 @@ impl Engine {
     fn next_sound(&self, at: PhysicalOffset, rest: &LogSlice) -> PhysicalOffset {
         let bytes = rest.bytes();
         let room = bytes.len() as u64;
-        match crate::format::resync::find_next_record(bytes, 1, at, ChecksumRule::WhenPresent) {
+        match find_next_record(bytes, 1, at, self.log.checksum_rule(at)) {
             Some(found) => at + found as u64,
             None => at + room,
         }
@@ -396,13 +438,18 @@ impl Engine {
 }
 
 /// The record that `bytes` are, if they are the one of `size` bytes that was written at `at`.
-fn checked(bytes: &[u8], at: PhysicalOffset, size: u32) -> Result<RecordView<'_>> {
+fn checked(
+    bytes: &[u8],
+    at: PhysicalOffset,
+    size: u32,
+    rule: ChecksumRule,
+) -> Result<RecordView<'_>> {
     let bad = |why: &dyn fmt::Display| damaged(at, size.into(), &why.to_string());
     let view = RecordView::parse(bytes).map_err(|why| bad(&why))?;
     if view.physical_offset() != at || view.size() != size {
         return Err(bad(&"the record is not the one that was written there"));
     }
-    view.verify().map_err(|why| bad(&why))?;
+    sound(&view, rule).map_err(|why| bad(&why))?;
     Ok(view)
 }
 

@@ -87,8 +87,15 @@ impl Ticket {
 
     /// Whether waiting would return at once.
     pub fn is_settled(&self) -> bool {
-        self.context.marks.durable.state(self.target).is_some()
-            || self.context.clock.elapsed() >= self.deadline
+        self.outcome().is_some()
+    }
+
+    /// How it settled, if it has. A future and a callback ask first: else nobody would look at a
+    /// deadline that has passed before the disk is done, and a timeout of 0 would be none.
+    fn outcome(&self) -> Option<Outcome> {
+        let late = || self.context.clock.elapsed() >= self.deadline;
+        let reached = self.context.marks.durable.state(self.target);
+        reached.or_else(|| late().then_some(Outcome::TimedOut))
     }
 
     /// Blocks until the append settles, at most the store's `sync_flush_timeout` after it was
@@ -120,6 +127,9 @@ impl Ticket {
     /// Calls `callback` once with how the append settled: at once on this thread if it has, else
     /// on the thread that settles it, which should not be held up for long.
     pub fn on_settled(self, callback: impl FnOnce(Result<Receipt>) + Send + 'static) {
+        if let Some(outcome) = self.outcome() {
+            return callback(self.settle(outcome));
+        }
         let context = self.context.clone();
         let (target, deadline) = (self.target, self.deadline);
         let settle = move |outcome| callback(self.settle(outcome));
@@ -131,16 +141,16 @@ impl Ticket {
     }
 
     fn settle(mut self, outcome: Outcome) -> Result<Receipt> {
+        self.receipt(outcome)
+    }
+
+    fn receipt(&mut self, outcome: Outcome) -> Result<Receipt> {
         let status = match outcome {
             Outcome::Reached => PutStatus::PutOk,
             Outcome::TimedOut => PutStatus::FlushDiskTimeout,
             Outcome::Closed(error) => return Err(error),
         };
-        Ok(self.receipt(status))
-    }
-
-    fn receipt(&mut self, status: PutStatus) -> Receipt {
-        Receipt { status, placement: self.first, others: std::mem::take(&mut self.others) }
+        Ok(Receipt { status, placement: self.first, others: std::mem::take(&mut self.others) })
     }
 }
 
@@ -149,18 +159,11 @@ impl Future for Ticket {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let durable = &this.context.marks.durable;
-        let outcome = match durable.state(this.target) {
-            None if this.context.clock.elapsed() >= this.deadline => Some(Outcome::TimedOut),
-            None => durable.poll(this.target, cx.waker(), this.deadline, &mut this.place),
-            settled => settled,
-        };
-        match outcome {
-            None => Poll::Pending,
-            Some(Outcome::Reached) => Poll::Ready(Ok(self.receipt(PutStatus::PutOk))),
-            Some(Outcome::TimedOut) => Poll::Ready(Ok(self.receipt(PutStatus::FlushDiskTimeout))),
-            Some(Outcome::Closed(error)) => Poll::Ready(Err(error)),
-        }
+        let outcome = this.outcome().or_else(|| {
+            let durable = &this.context.marks.durable;
+            durable.poll(this.target, cx.waker(), this.deadline, &mut this.place)
+        });
+        outcome.map_or(Poll::Pending, |outcome| Poll::Ready(this.receipt(outcome)))
     }
 }
 

@@ -227,6 +227,7 @@ const LAYERS: [&[&str]; 5] = [
         "engine",
         "keeper",
         "rederive",
+        "relocate",
         "open",
         "read",
         "follow",

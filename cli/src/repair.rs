@@ -57,6 +57,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
     for finding in report.findings.iter().filter(|f| !matches!(f, Finding::Damage { .. })) {
         writeln!(out, "{finding}")?;
     }
+    let forgets = report.losses.iter().any(|loss| loss.remedy == Remedy::Forget);
+    if mode == RepairMode::Plan && (forgets || !report.findings.is_empty()) {
+        writeln!(out, "more damage may be found once that is done")?;
+    }
     if mode == RepairMode::Plan {
         writeln!(out, "queues, index and checkpoints would be made anew from the log")?;
     }
@@ -90,7 +94,11 @@ fn line(loss: &Loss, accepted: bool, plan: bool) -> String {
         (Remedy::Placeholder, false) => "would be replaced by a placeholder",
         (Remedy::Forget, true) => "the log is taken as ending here",
         (Remedy::Forget, false) => "the log would be taken as ending here",
-        (Remedy::Leave, _) => "too small for a placeholder, it stays as it is",
+        (Remedy::Accept, true) => "its bytes are taken as they are from now on",
+        (Remedy::Accept, false) => {
+            "its bytes would be taken as they are: which record is wrong cannot be told"
+        }
+        (Remedy::Leave, _) => "too small or too large for placeholders, it stays as it is",
     };
     format!(
         "damage {} offset={} len={} log_offset={}: {}: {what}",

@@ -5,10 +5,14 @@
 //! RUSTC_BOOTSTRAP=1 cargo fuzz run open_image -- -max_total_time=60 -print_final_stats=1
 //! ```
 
+mod damage;
+mod files;
 mod formats;
 mod image;
+mod known;
 mod schedule;
 
+pub use files::{any_file, derived_files, own_files};
 pub use formats::{batch_body, classify_segment, decode_record, offsets_json};
 pub use image::open_image;
 pub use schedule::crash_schedule;
@@ -17,13 +21,16 @@ pub use schedule::crash_schedule;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets, by name.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 9] = [
     ("decode_record", decode_record),
     ("classify_segment", classify_segment),
     ("open_image", open_image),
     ("crash_schedule", crash_schedule),
     ("offsets_json", offsets_json),
     ("batch_body", batch_body),
+    ("any_file", any_file),
+    ("own_files", own_files),
+    ("derived_files", derived_files),
 ];
 
 /// The fuzzer's bytes, used up from the front. At their end come zeros.

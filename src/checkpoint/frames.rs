@@ -25,6 +25,8 @@ pub(crate) const FRAMES_DIR: &str = "steadfast/frames";
 /// of the log.
 pub(crate) const FRAME_MOST: u64 = 8 << 20;
 const FRAME_BYTES: usize = 32;
+/// Read at once.
+const CHUNK: usize = 2048 * FRAME_BYTES;
 const VERSION: u32 = 1 << 24;
 const FLAG_RECORD_CRC: u32 = 1;
 const FLAG_BYTES_CRC: u32 = 2;
@@ -43,6 +45,13 @@ pub(crate) struct Frame {
 impl Frame {
     pub(crate) fn end(&self) -> PhysicalOffset {
         self.start + u64::from(self.len)
+    }
+
+    /// Whether it lies in the segment `[base, base + segment_bytes)`. A right checksum does not say
+    /// that its numbers can be added.
+    fn is_inside(&self, base: PhysicalOffset, segment_bytes: u64) -> bool {
+        let end = self.start.saturating_since(base).checked_add(self.len.into());
+        self.start >= base && end.is_some_and(|end| end <= segment_bytes)
     }
 
     fn encode(&self) -> [u8; FRAME_BYTES] {
@@ -96,6 +105,44 @@ pub(crate) fn parts(
 
 fn path(base: PhysicalOffset) -> FilePath {
     FilePath::new(&format!("{FRAMES_DIR}/{:020}", base.get()))
+}
+
+/// Where the frames of the segment at `base` are not as they are written: the first place that
+/// holds something else, or is empty though there are frames behind it. The length is 0 without
+/// the file.
+pub(crate) fn unsound(
+    disk: &dyn Disk,
+    base: PhysicalOffset,
+    segment_bytes: u64,
+) -> Result<Option<(FilePath, u64, u64)>> {
+    let path = path(base);
+    let file = match disk.open(&path, Access::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some((path, 0, 0))),
+        Err(e) => return Err(failed("open", &path)(e)),
+    };
+    let len = file.len().map_err(failed("read the length of", &path))?;
+    let mut empty = None;
+    let mut chunk = vec![0; CHUNK];
+    let mut from = 0;
+    while from < len {
+        let bytes = &mut chunk[..(len - from).min(CHUNK as u64) as usize];
+        file.read_exact_at(bytes, from).map_err(failed("read", &path))?;
+        for (here, bytes) in (from..).step_by(FRAME_BYTES).zip(bytes.chunks(FRAME_BYTES)) {
+            match Frame::decode(bytes) {
+                Some(frame) if frame.is_inside(base, segment_bytes) => {
+                    if let Some(at) = empty {
+                        return Ok(Some((path, at, here - at)));
+                    }
+                }
+                None if bytes.iter().all(|byte| *byte == 0) => empty = empty.or(Some(here)),
+                _ => return Ok(Some((path, here, FRAME_BYTES as u64))),
+            }
+        }
+        from += bytes.len() as u64;
+    }
+    // Zeros behind all frames are what a crash leaves of the last ones.
+    Ok(empty.filter(|at| *at == 0).map(|at| (path, at, len)))
 }
 
 /// Appends the frames of one segment after another.
@@ -212,7 +259,6 @@ pub(crate) fn newest_first(
     segment_bytes: u64,
     mut enough: impl FnMut(&Frame) -> bool,
 ) -> Result<()> {
-    const CHUNK: usize = 2048 * FRAME_BYTES;
     let path = path(base);
     let file = match disk.open(&path, Access::Read) {
         Ok(file) => file,
@@ -228,9 +274,7 @@ pub(crate) fn newest_first(
         file.read_exact_at(bytes, end - take).map_err(failed("read", &path))?;
         for bytes in bytes.rchunks_exact(FRAME_BYTES) {
             let Some(frame) = Frame::decode(bytes) else { continue };
-            let inside = frame.start >= base
-                && frame.start.saturating_since(base) + u64::from(frame.len) <= segment_bytes;
-            if inside && enough(&frame) {
+            if frame.is_inside(base, segment_bytes) && enough(&frame) {
                 return Ok(());
             }
         }
@@ -285,6 +329,7 @@ pub(crate) fn remove(disk: &dyn Disk, gone: impl Fn(PhysicalOffset) -> bool) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::file::FileDisk;
 
     #[test]
     fn a_frame_reads_back_and_any_flipped_bit_is_noticed() {
@@ -302,5 +347,40 @@ mod tests {
             assert_eq!(Frame::decode(&flipped), None, "bit {bit}");
         }
         assert_eq!(Frame::decode(&[0; FRAME_BYTES]), None);
+    }
+
+    #[test]
+    fn a_frame_at_the_end_of_all_numbers_is_in_no_segment() {
+        let frame = |start| Frame {
+            start: PhysicalOffset::new(start),
+            len: u32::MAX,
+            all_record_crc: true,
+            bytes_crc: None,
+        };
+        let base = PhysicalOffset::new(4096);
+        for start in [u64::MAX, u64::MAX - 4096, 0, 4095, 4096] {
+            assert!(!frame(start).is_inside(base, 4096), "{start}");
+        }
+        assert!(frame(4096).is_inside(base, u32::MAX.into()));
+    }
+
+    #[test]
+    fn a_frame_file_that_holds_anything_is_told_of() {
+        let (base, name) = (PhysicalOffset::ZERO, "steadfast/frames/00000000000000000000");
+        let start = PhysicalOffset::new(u64::MAX - 4096);
+        let frame = Frame { start, len: u32::MAX, all_record_crc: true, bytes_crc: None };
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join(FRAMES_DIR)).unwrap();
+        std::fs::write(dir.path().join(name), frame.encode()).unwrap();
+        let disk = FileDisk::open(dir.path(), Access::Read).unwrap();
+        let found = unsound(&disk, base, 4096).unwrap();
+        assert_eq!(found, Some((FilePath::new(name), 0, 32)));
+        // Longer than any that was written here.
+        let frame = Frame { start: base, len: 4096, ..frame };
+        let mut bytes = frame.encode().to_vec();
+        bytes.resize(1 << 20, 7);
+        std::fs::write(dir.path().join(name), &bytes).unwrap();
+        let found = unsound(&disk, base, 4096).unwrap();
+        assert_eq!(found, Some((FilePath::new(name), 32, 32)));
     }
 }

@@ -7,7 +7,7 @@
 use std::{io, sync::Arc};
 
 use crate::{
-    disk::{Access, Disk, DiskFile, FilePath, failed, load},
+    disk::{Access, Disk, DiskFile, FilePath, failed},
     error::{Error, ErrorKind, Result},
     format::{
         be::{be32, be64},
@@ -38,8 +38,8 @@ const FLAG_CLEAN: u16 = 1;
 const FLAG_SYNC: u16 = 2;
 const FLAG_SNAPSHOT: u16 = 4;
 const FLAG_INDEX: u16 = 8;
-const FLAG_RECORD_CRC: u16 = 16;
 const FLAG_INDEX_BEHIND: u16 = 32;
+const FLAG_RECORD_CRC: u16 = 64;
 
 /// One checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +54,9 @@ pub(crate) struct Checkpoint {
     pub(crate) clean: bool,
     /// How the store that wrote this acknowledged.
     pub(crate) flush: FlushMode,
-    /// Every record that store appended carries a checksum of the whole record.
-    pub(crate) record_crc: bool,
+    /// From here on every record, also each that this store goes on to append, carries a checksum
+    /// of the whole record.
+    pub(crate) record_crc_from: Option<PhysicalOffset>,
     /// The queues' ends as of some log position.
     pub(crate) snapshot: Option<SnapshotRef>,
     /// The key index as of the same position.
@@ -77,8 +78,9 @@ impl Checkpoint {
         if self.flush == FlushMode::Sync {
             flags |= FLAG_SYNC;
         }
-        if self.record_crc {
+        if let Some(from) = self.record_crc_from {
             flags |= FLAG_RECORD_CRC;
+            put(&mut out, 160, &from.get().to_be_bytes());
         }
         if self.index_behind {
             flags |= FLAG_INDEX_BEHIND;
@@ -146,7 +148,8 @@ impl Checkpoint {
             log_start: PhysicalOffset::new(be64(slot, 24)),
             clean: flags & FLAG_CLEAN != 0,
             flush: if flags & FLAG_SYNC != 0 { FlushMode::Sync } else { FlushMode::Async },
-            record_crc: flags & FLAG_RECORD_CRC != 0,
+            record_crc_from: (flags & FLAG_RECORD_CRC != 0)
+                .then(|| PhysicalOffset::new(be64(slot, 160))),
             snapshot,
             index,
             index_behind: flags & FLAG_INDEX_BEHIND != 0,
@@ -171,15 +174,63 @@ fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
     out[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
+/// What one of the two slots holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// A checkpoint of that number.
+    Sound(u64),
+    /// It was never written.
+    Zeros,
+    /// Anything else.
+    Broken,
+}
+
+/// A slot's place and its bytes, if the file is as long.
+type SlotBytes = (u64, Option<[u8; SLOT_BYTES]>);
+
+/// Both slots; nothing without the file. What is behind them does not matter: it was never ours.
+fn read_slots(disk: &dyn Disk) -> Result<Vec<SlotBytes>> {
+    let path = FilePath::new(PATH);
+    let file = match disk.open(&path, Access::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(failed("open", &path)(e)),
+    };
+    let len = file.len().map_err(failed("read the length of", &path))?;
+    let read = |at: u64| {
+        let mut slot = [0; SLOT_BYTES];
+        if at + SLOT_BYTES as u64 > len {
+            return Ok((at, None));
+        }
+        file.read_exact_at(&mut slot, at).map_err(failed("read", &path))?;
+        Ok((at, Some(slot)))
+    };
+    [0, SLOT_DISTANCE].into_iter().map(read).collect()
+}
+
+/// Where the slots are and what they hold; nothing without the file.
+pub(crate) fn slots(disk: &dyn Disk) -> Result<Vec<(u64, Slot)>> {
+    let held = |bytes: Option<[u8; SLOT_BYTES]>| match bytes {
+        None => Ok(Slot::Broken),
+        Some(bytes) if bytes == [0; SLOT_BYTES] => Ok(Slot::Zeros),
+        Some(bytes) => match Checkpoint::decode(&bytes)? {
+            Some(found) => Ok(Slot::Sound(found.sequence)),
+            None => Ok(Slot::Broken),
+        },
+    };
+    read_slots(disk)?.into_iter().map(|(at, bytes)| Ok((at, held(bytes)?))).collect()
+}
+
+/// The file with the slots.
+pub(crate) fn file() -> FilePath {
+    FilePath::new(PATH)
+}
+
 /// The newest sound checkpoint, if any.
 pub(crate) fn newest(disk: &dyn Disk) -> Result<Option<Checkpoint>> {
-    let path = FilePath::new(PATH);
-    let Some(bytes) = load(disk, &path, 4 * SLOT_DISTANCE)? else { return Ok(None) };
     let mut newest: Option<Checkpoint> = None;
-    for at in [0, SLOT_DISTANCE as usize] {
-        let Some(slot) = bytes.get(at..at + SLOT_BYTES) else { continue };
-        let Ok(slot) = <&[u8; SLOT_BYTES]>::try_from(slot) else { continue };
-        if let Some(found) = Checkpoint::decode(slot)?
+    for bytes in read_slots(disk)?.iter().filter_map(|(_, bytes)| bytes.as_ref()) {
+        if let Some(found) = Checkpoint::decode(bytes)?
             && newest.as_ref().is_none_or(|n| n.sequence < found.sequence)
         {
             newest = Some(found);
@@ -248,7 +299,7 @@ mod tests {
             log_start: PhysicalOffset::new(4096),
             clean: true,
             flush: FlushMode::Sync,
-            record_crc: true,
+            record_crc_from: Some(PhysicalOffset::new(5000)),
             snapshot: Some(SnapshotRef {
                 sequence: 6,
                 at: PhysicalOffset::new(100_000),

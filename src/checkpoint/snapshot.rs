@@ -7,6 +7,7 @@ use crate::{
     format::{
         be::{be32, be64},
         crc::crc32,
+        entry::OFFSET_MAX,
     },
     name::QueueKey,
     offset::{PhysicalOffset, QueueOffset},
@@ -135,7 +136,7 @@ fn decode_queue(bytes: &[u8]) -> Option<(QueueState, &[u8])> {
     let (end, rest) = rest.split_first_chunk()?;
     let topic = std::str::from_utf8(topic).ok()?;
     let (min, end) = (u64::from_be_bytes(*min), u64::from_be_bytes(*end));
-    if min > end {
+    if min > end || end > OFFSET_MAX {
         return None;
     }
     let queue = QueueState {
@@ -175,6 +176,18 @@ mod tests {
         let wanted = SnapshotRef { sequence: 1, at, bytes: 0, crc: 0 };
         for len in 0..bytes.len() {
             assert_eq!(decode(&bytes[..len], &wanted).unwrap(), None, "len {len}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_of_offsets_that_no_queue_can_have_is_none() {
+        let at = PhysicalOffset::new(99);
+        let wanted = SnapshotRef { sequence: 1, at, bytes: 0, crc: 0 };
+        for (end, known) in [(OFFSET_MAX, true), (OFFSET_MAX + 1, false), (u64::MAX, false)] {
+            let end = QueueOffset::new(end);
+            let states = [QueueState { key: QueueKey::new("t", 0).unwrap(), min: end, end }];
+            let found = decode(&encode(at, &states), &wanted).unwrap();
+            assert_eq!(found.is_some(), known, "{end}");
         }
     }
 }

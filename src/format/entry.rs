@@ -7,6 +7,9 @@ use crate::offset::{PhysicalOffset, StoreTime};
 
 /// Size of an entry in bytes.
 pub const ENTRY_BYTES: usize = 20;
+/// First offset that no queue can hold: past it the byte offset would not fit a file's name in
+/// Java, a signed 64-bit number.
+pub const OFFSET_MAX: u64 = i64::MAX as u64 / ENTRY_BYTES as u64 - 1;
 
 /// The topic of messages that wait for their time.
 pub const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";

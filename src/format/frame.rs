@@ -129,7 +129,7 @@ pub(crate) fn placed(
 
 /// Whether a record's checksums are right.
 #[inline]
-fn sound(view: &RecordView<'_>, rule: ChecksumRule) -> Result<(), Flaw> {
+pub(crate) fn sound(view: &RecordView<'_>, rule: ChecksumRule) -> Result<(), Flaw> {
     let checked = view.verify().map_err(Flaw::Checksum)?;
     if rule == ChecksumRule::Required && !checked.record_crc {
         return Err(Flaw::Unprotected);

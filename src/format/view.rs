@@ -361,17 +361,17 @@ impl<'a> RecordView<'a> {
         let tail = self.properties.last_chunk::<CRC_TAIL>()?;
         let (name, rest) = tail.split_first_chunk::<9>()?;
         let (digits, end) = rest.split_first_chunk::<10>()?;
-        if name != CRC_TAIL_NAME || end != [PROPERTY_SEPARATOR] {
+        if name != CRC_TAIL_NAME {
             return None;
         }
-        let (mut value, mut unit, mut wrong) = (0, 1, false);
+        let (mut value, mut unit, mut wrong) = (0, 1, end != [PROPERTY_SEPARATOR]);
         for &digit in digits {
             let digit = digit.wrapping_sub(b'0');
             wrong |= digit > 9;
             value += u64::from(digit) * unit;
             unit *= 10;
         }
-        // No checksum has this value: a digit that is none is a digit that was damaged.
+        // No checksum has this value: what is no digit, or no separator, was damaged.
         Some(if wrong { u64::MAX } else { value })
     }
 

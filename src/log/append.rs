@@ -281,6 +281,8 @@ impl CommitLog {
             return Ok(());
         }
         let mut staged = self.staged.lock();
+        // After a write that failed nothing behind it is written: its bytes are missing before.
+        self.marks.durable.check_open()?;
         std::mem::swap(&mut *staged, &mut self.append.lock().stage);
         match staged.write_out() {
             Ok(None) => Ok(()),

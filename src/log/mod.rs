@@ -5,6 +5,7 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
+    ops::Range,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -57,6 +58,17 @@ pub(crate) struct DamagedRange {
     pub(crate) end: PhysicalOffset,
 }
 
+/// The first of `damage`, which is in order and does not overlap, that has a byte in
+/// `[start, end)`.
+pub(crate) fn damage_in(
+    damage: &[DamagedRange],
+    start: PhysicalOffset,
+    end: PhysicalOffset,
+) -> Option<DamagedRange> {
+    let before = damage.partition_point(|range| range.end <= start);
+    damage.get(before).filter(|range| range.start < end).copied()
+}
+
 /// Records, in the order they were appended.
 #[derive(Debug)]
 pub(crate) struct CommitLog {
@@ -66,6 +78,8 @@ pub(crate) struct CommitLog {
     marks: Arc<Marks>,
     segments: Segments,
     damage: Vec<DamagedRange>,
+    /// Where every record carries a checksum of all of it.
+    record_crc: Range<PhysicalOffset>,
     /// Why appends are refused for the time being, if so (a disk nearly full).
     refused: RwLock<Option<Error>>,
     /// Whether there is such a reason: looked at by every append.
@@ -97,6 +111,8 @@ pub(crate) struct LogState {
     pub(crate) damage: Vec<DamagedRange>,
     /// Where records begin in what is not durable yet, ascending.
     pub(crate) boundaries: Vec<PhysicalOffset>,
+    /// Where every record carries a checksum of all of it.
+    pub(crate) record_crc: Range<PhysicalOffset>,
 }
 
 impl CommitLog {
@@ -123,6 +139,7 @@ impl CommitLog {
             group_bytes: 0.into(),
             segments: Segments::new(state.segments),
             damage: state.damage,
+            record_crc: state.record_crc,
             disk,
             clock,
             config,
@@ -150,6 +167,11 @@ impl CommitLog {
         let mut refused = self.refused.write();
         self.refusing.store(error.is_some(), Ordering::Release);
         *refused = error;
+    }
+
+    /// Where every record carries a checksum of all of it.
+    pub(crate) fn record_crc(&self) -> Range<PhysicalOffset> {
+        self.record_crc.clone()
     }
 
     /// Says where the queues go on, once they are known.

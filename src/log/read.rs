@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::{
     error::{Error, ErrorKind, Result},
-    format::layout::HEADER_V4,
+    format::{frame::ChecksumRule, layout::HEADER_V4},
     offset::PhysicalOffset,
 };
 
-use super::{CommitLog, DamagedRange, segment::Segment};
+use super::{CommitLog, DamagedRange, damage_in, segment::Segment};
 
 /// Bytes of one segment, kept mapped for as long as this lives.
 #[derive(Clone, Debug)]
@@ -150,6 +150,15 @@ impl CommitLog {
         Window { segments: self.segments.snapshot(), end, last: usize::MAX }
     }
 
+    /// Whether a record at `at` must carry a checksum of all of it. Where it must, damage to that
+    /// checksum does not switch it off.
+    pub(crate) fn checksum_rule(&self, at: PhysicalOffset) -> ChecksumRule {
+        match self.record_crc.contains(&at) {
+            true => ChecksumRule::Required,
+            false => ChecksumRule::WhenPresent,
+        }
+    }
+
     fn refuse_damaged(&self, at: PhysicalOffset, len: u64) -> Result<()> {
         match self.damage_in(at, at + len) {
             None => Ok(()),
@@ -173,7 +182,7 @@ impl CommitLog {
         start: PhysicalOffset,
         end: PhysicalOffset,
     ) -> Option<DamagedRange> {
-        self.damage.iter().find(|d| d.start < end && start < d.end).copied()
+        damage_in(&self.damage, start, end)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeSet,
     fmt,
     sync::{Arc, atomic::Ordering},
 };
@@ -13,18 +14,20 @@ use super::files::{ENTRY, FileId, QueueFiles, file_path};
 use crate::{
     disk::failed,
     error::{Error, ErrorKind, Result},
-    format::entry::QueueEntry,
+    format::{
+        entry::{OFFSET_MAX, QueueEntry},
+        layout::RECORD_MIN_BYTES,
+    },
     name::QueueKey,
     offset::QueueOffset,
     sync::{AtomicU64, Mutex, MutexGuard, thread_local},
     watermark::Watermark,
 };
 
-/// First offset that no queue can hold: past it the byte offset would not fit a file's name in
-/// Java, a signed 64-bit number.
-const OFFSET_MAX: u64 = i64::MAX as u64 / ENTRY - 1;
 /// Longest gap that is filled. A longer one comes from a damaged record, not from a lost range.
 const GAP_MAX: u64 = 1 << 24;
+/// So many fillers wait in memory at most before they are written out.
+const GAP_PIECE: u64 = 1 << 16;
 /// Entries per read call at most.
 const READ_ENTRIES: u64 = 3200;
 /// A tail of so many entries (64 KiB) is worth a write call of its own.
@@ -40,7 +43,7 @@ pub(crate) enum Put {
         /// How many.
         missing: u64,
     },
-    /// The queue has it already, or is past its place for good.
+    /// The queue has it already, or now in the place of a filler, or is past its place for good.
     Duplicate,
     /// The queue has another entry there, and keeps it.
     Conflict,
@@ -56,6 +59,9 @@ pub(super) enum Left {
 
 /// Entries that are in no file yet.
 struct Tail {
+    /// Where entries were put behind a gap. Without damage before it that is a record with a wrong
+    /// queue offset; the one that belongs there comes later.
+    behind_gaps: BTreeSet<u64>,
     /// The queue offset of the first one.
     start: u64,
     entries: Vec<[u8; ENTRY as usize]>,
@@ -95,6 +101,7 @@ impl ConsumeQueue {
     ) -> Self {
         assert!(min <= end && end.get() <= OFFSET_MAX, "{key} min={min} end={end}");
         let tail = Tail {
+            behind_gaps: BTreeSet::new(),
             start: end.get(),
             entries: Vec::new(),
             fresh: end == QueueOffset::ZERO,
@@ -149,8 +156,10 @@ impl ConsumeQueue {
         }
         let mut missing = at.get() - end;
         let bytes = entry.encode();
+        // Messages that are lost were in the log before this one.
+        let most = GAP_MAX.min(entry.physical_offset.get() / u64::from(RECORD_MIN_BYTES));
         if at.get() >= OFFSET_MAX
-            || (missing > GAP_MAX && !tail.fresh)
+            || (missing > most && !tail.fresh)
             || QueueEntry::decode(&bytes) != Some(entry)
         {
             return Err(Error::invalid(format!(
@@ -166,10 +175,14 @@ impl ConsumeQueue {
             self.min.store(at.get(), Ordering::Release);
         }
         tail.fresh = false;
-        let before = tail.entries.len();
-        for _ in 0..missing {
-            tail.entries.push(QueueEntry::FILLER.encode());
+        if missing > 0 {
+            tail.behind_gaps.insert(at.get());
+            drop(tail);
+            // Nobody else puts entries.
+            self.pad(at);
+            tail = self.tail.lock();
         }
+        let before = tail.entries.len();
         tail.entries.push(bytes);
         self.has_tail(tail, before);
         // Last, and without the lock: whoever waits is told on this thread and may read at once.
@@ -180,16 +193,26 @@ impl ConsumeQueue {
     /// Ends the queue at `end` at least, with fillers for offsets that were given to messages which
     /// are lost: they must not be given again. Returns how many.
     pub(crate) fn pad(self: &Arc<Self>, end: QueueOffset) -> u64 {
-        let mut tail = self.tail.lock();
-        let missing = end.get().saturating_sub(tail.end());
-        if missing == 0 || missing > GAP_MAX || tail.fresh {
-            return 0;
+        let mut filled = 0;
+        loop {
+            let mut tail = self.tail.lock();
+            let at = tail.end();
+            let missing = end.get().saturating_sub(at);
+            if missing == 0 || missing > GAP_MAX || tail.fresh {
+                return filled;
+            }
+            let piece = missing.min(GAP_PIECE);
+            let before = tail.entries.len();
+            tail.entries.extend((0..piece).map(|_| QueueEntry::FILLER.encode()));
+            self.has_tail(tail, before);
+            self.end.advance(at + piece);
+            filled += piece;
+            if piece == GAP_PIECE {
+                // Only to save memory: what fails stays in it, and who makes the queues durable
+                // tries again and says why not.
+                let _saved = self.files.write_full();
+            }
         }
-        let before = tail.entries.len();
-        tail.entries.extend((0..missing).map(|_| QueueEntry::FILLER.encode()));
-        self.has_tail(tail, before);
-        self.end.advance(end.get());
-        missing
     }
 
     /// Sees to it that a tail which had `before` entries and has more now is written out some time.
@@ -206,11 +229,20 @@ impl ConsumeQueue {
         }
     }
 
-    fn compare(&self, at: QueueOffset, entry: QueueEntry) -> Result<Put> {
-        match self.entry(at)? {
-            Some(there) if there != entry => Ok(Put::Conflict),
-            _ => Ok(Put::Duplicate),
+    /// Whether the entry at `at` was put behind a gap, told once.
+    pub(super) fn was_behind_gap(&self, at: QueueOffset) -> bool {
+        self.tail.lock().behind_gaps.remove(&at.get())
+    }
+
+    /// Puts `entry` in the place of the one at `at`, if that is in no file yet. Gives whether
+    /// there is nothing to do in files. With the writer's lock held.
+    pub(super) fn replace_in_tail(&self, at: QueueOffset, entry: &QueueEntry) -> bool {
+        let mut tail = self.tail.lock();
+        let Some(place) = at.get().checked_sub(tail.start) else { return false };
+        if let Some(there) = tail.entries.get_mut(place as usize) {
+            *there = entry.encode();
         }
+        true
     }
 
     /// Appends to `out` the entries from `from` on, at most `max`, without a gap, up to the end.
@@ -315,6 +347,10 @@ impl ConsumeQueue {
                 self.key
             ),
         )
+    }
+
+    pub(super) fn files(&self) -> &QueueFiles {
+        &self.files
     }
 
     pub(super) fn id(&self, base: u64) -> FileId {

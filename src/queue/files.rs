@@ -315,6 +315,14 @@ impl QueueFiles {
         self.degraded.lock().entry(key.clone()).or_insert(Flaw::Hole);
     }
 
+    /// A lost entry is in its place again. If others are lost, whoever meets them says so.
+    pub(super) fn mended(&self, key: &QueueKey) {
+        let mut degraded = self.degraded.lock();
+        if degraded.get(key) == Some(&Flaw::Hole) {
+            degraded.remove(key);
+        }
+    }
+
     /// The queue is going to be written again.
     pub(super) fn restart(&self, key: &QueueKey) {
         self.degraded.lock().remove(key);

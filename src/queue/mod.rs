@@ -21,6 +21,7 @@ mod again;
 mod cache;
 mod consume;
 mod files;
+mod mend;
 mod recover;
 mod retention;
 mod search;

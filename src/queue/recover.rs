@@ -1,13 +1,15 @@
 //! What opening a store needs to know of the queues' files and do to them. Looking never changes
 //! anything; [`cut`](QueueTable::cut) and [`reset`](QueueTable::reset) are told what to do.
 
+use std::collections::BTreeMap;
+
 use super::{
     QueueTable,
     files::{ENTRY, file_path, queue_dir, root},
 };
 use crate::{
     disk::{self, Access, Disk, EntryKind, FilePath, failed},
-    error::{Error, ErrorKind, Result},
+    error::Result,
     format::{entry::QueueEntry, file_name},
     name::QueueKey,
     offset::{PhysicalOffset, QueueOffset},
@@ -95,35 +97,26 @@ pub(super) fn list_files(
     Ok(files)
 }
 
-/// The length that the files of a directory have, `None` without any. An empty file says nothing:
-/// a crash may leave the names of several new files and the lengths of only some.
-///
-/// # Errors
-///
-/// [`Unsupported`](ErrorKind::Unsupported) if two files differ, or the length is none that queue
-/// files can have: Java would not start either.
-pub(crate) fn infer_file_bytes(queues: &[QueueOnDisk]) -> Result<Option<u64>> {
-    let mut known: Option<(u64, FilePath)> = None;
-    for queue in queues {
-        for file in queue.files.iter().filter(|file| file.len > 0) {
-            let path = file_path(&queue.key, file.base);
-            let problem = match &known {
-                _ if file.len % ENTRY != 0 || file.len > i32::MAX as u64 => {
-                    format!("{path} has a length that no queue file has len={}", file.len)
-                }
-                Some((len, other)) if *len != file.len => {
-                    format!("{path} and {other} differ in length len={} other={len}", file.len)
-                }
-                Some(_) => continue,
-                None => {
-                    known = Some((file.len, path));
-                    continue;
-                }
-            };
-            return Err(Error::new(ErrorKind::Unsupported, problem));
+/// So many lengths that are equally frequent are compared: each with all names.
+const EQUALS_MOST: usize = 16;
+
+/// The length that most files of a directory have, `None` where none has one that queue files can
+/// have. The others are broken: their queues are derived again from the log. An empty file says
+/// nothing: a crash may leave the names of several new files and the lengths of only some.
+pub(crate) fn infer_file_bytes(queues: &[QueueOnDisk]) -> Option<u64> {
+    let files = || queues.iter().flat_map(|queue| &queue.files);
+    let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
+    for file in files() {
+        if file.len > 0 && file.len % ENTRY == 0 && file.len <= i32::MAX as u64 {
+            *counts.entry(file.len).or_default() += 1;
         }
     }
-    Ok(known.map(|(len, _)| len))
+    let most = counts.values().max().copied()?;
+    let equals = counts.into_iter().rev().filter(|(_, count)| *count == most).map(|(len, _)| len);
+    // Among equals the one that more names are multiples of, and the longest of those. Where so
+    // many lengths are equally frequent none of them is right.
+    let fits = |len: &u64| (files().filter(|file| file.base % len == 0).count(), *len);
+    equals.take(EQUALS_MOST).max_by_key(fits)
 }
 
 /// Where a queue ends as its files tell: at the first bytes that are no entry, or are one for a
@@ -207,6 +200,15 @@ impl QueueTable {
                     return Ok(Some(format!("{path} has the wrong length len={len}")));
                 }
                 Err(_) => return Ok(Some(format!("{} is missing", file_path(key, base)))),
+            }
+            // What opens or ends a file is looked at too: a file that is rotten as a whole is seen.
+            let from = (base / ENTRY).max(min.get());
+            let to = ((base + file_bytes) / ENTRY).min(end.get());
+            // The last one of all comes below.
+            for at in [from, to - 1].into_iter().filter(|at| at + 1 < end.get()) {
+                if let Err(e) = queue.entry(QueueOffset::new(at)) {
+                    return Ok(Some(e.to_string()));
+                }
             }
             base += file_bytes;
         }

@@ -381,10 +381,13 @@ fn a_scan_reports_what_is_strange_and_changes_nothing() {
     let files = [FileOnDisk { base: 0, len: 200 }, FileOnDisk { base: 200, len: 0 }];
     assert_eq!(scan.queues.len(), 1);
     assert_eq!(scan.queues[0].files, files);
-    assert_eq!(infer_file_bytes(&scan.queues).unwrap(), Some(200));
-    write(&dir, &format!("consumequeue/T/1/{good}"), &[0; 220]);
-    let scan = scan_directory(&*table.files.disk).unwrap();
-    assert_eq!(infer_file_bytes(&scan.queues).unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(infer_file_bytes(&scan.queues), Some(200));
+    // One that is too long, and one cut short within an entry, do not stand for all.
+    for (queue, len) in [(1, 220), (2, 200), (3, 190)] {
+        write(&dir, &format!("consumequeue/T/{queue}/{good}"), &vec![0; len]);
+        let scan = scan_directory(&*table.files.disk).unwrap();
+        assert_eq!(infer_file_bytes(&scan.queues), Some(200), "{queue}");
+    }
 }
 
 #[test]
@@ -489,7 +492,7 @@ fn java_queues_end_where_java_says() {
         let log_start = PhysicalOffset::new(store[0]["minPhyOffset"].as_u64().unwrap());
         let disk = Arc::new(FileDisk::open(&java.path().join(name), Access::Read).unwrap());
         let scan = scan_directory(&*disk).unwrap();
-        let file_bytes = infer_file_bytes(&scan.queues).unwrap().unwrap();
+        let file_bytes = infer_file_bytes(&scan.queues).unwrap();
         assert_eq!(file_bytes, store[0]["consumeQueueFileSize"].as_u64().unwrap());
         let config = QueueConfig { file_bytes, ..config(Access::Read) };
         let table = QueueTable::new(disk.clone(), config);
@@ -506,4 +509,30 @@ fn java_queues_end_where_java_says() {
             assert_eq!(table.check_files(&key, log_end).unwrap(), None);
         }
     }
+}
+
+#[test]
+fn a_long_gap_goes_through_files_not_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FileDisk::open(dir.path(), Access::Write).unwrap();
+    let config = QueueConfig { file_bytes: 6_000_000, ..config(Access::Write) };
+    let table = QueueTable::new(Arc::new(disk), config);
+    let queue = table.get_or_create("T", 0).unwrap();
+    fill(&queue, 0, 1);
+    let missing = 1_000_000;
+    assert_eq!(queue.put(at(missing + 1), entry(missing + 1)).unwrap(), Put::Gap { missing });
+    assert!(table.buffered_bytes() < 2_000_000, "{}", table.buffered_bytes());
+    assert_eq!(read(&queue, missing, 10), [QueueEntry::FILLER, entry(missing + 1)]);
+    assert_eq!(read(&queue, 0, 2), [entry(0), QueueEntry::FILLER]);
+}
+
+#[test]
+fn a_gap_longer_than_the_log_before_it_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = table(&dir);
+    let queue = table.get_or_create("T", 0).unwrap();
+    fill(&queue, 0, 5);
+    let refused = queue.put(at(500), entry(6)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    fill(&queue, 5, 6);
 }

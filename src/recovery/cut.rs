@@ -1,5 +1,7 @@
 //! Cutting the end of the log off, keeping every byte of it.
 
+use std::ops::Range;
+
 use crate::{
     disk::{self, Access, Disk, FilePath, failed, replace},
     error::Result,
@@ -48,18 +50,31 @@ pub(crate) fn quarantine(
     end: PhysicalOffset,
     now: StoreTime,
 ) -> Result<()> {
+    quarantine_file(disk, &path_of(base), base.get(), start - base..end - base, now)
+}
+
+/// Copies `range` of the file `segment`, whose name says `base`, into files of its own.
+pub(crate) fn quarantine_file(
+    disk: &dyn Disk,
+    segment: &FilePath,
+    base: u64,
+    range: Range<u64>,
+    now: StoreTime,
+) -> Result<()> {
     let dir = FilePath::new(QUARANTINE_DIR);
-    disk.create_dir(&dir).map_err(failed("create the directory", &dir))?;
+    // A repair may be the first of ours to write here.
+    for dir in [&dir, &FilePath::new(TEMP).parent()] {
+        disk.create_dir(dir).map_err(failed("create the directory", dir))?;
+    }
     disk.sync_dir(&FilePath::ROOT).map_err(failed("sync", &FilePath::ROOT))?;
-    let segment = path_of(base);
-    let file = disk.open(&segment, Access::Read).map_err(failed("open", &segment))?;
-    let mut from = start;
-    while from < end {
-        let mut bytes = vec![0; (end - from).min(PIECE) as usize];
-        file.read_exact_at(&mut bytes, from - base).map_err(failed("read", &segment))?;
-        let name = format!("{:020}-{}", from.get(), now);
+    let file = disk.open(segment, Access::Read).map_err(failed("open", segment))?;
+    let mut from = range.start;
+    while from < range.end {
+        let mut bytes = vec![0; (range.end - from).min(PIECE) as usize];
+        file.read_exact_at(&mut bytes, from).map_err(failed("read", segment))?;
+        let name = format!("{:020}-{}", base.saturating_add(from), now);
         replace(disk, &FilePath::new(TEMP), &dir.join(&name), &bytes)?;
-        from = from + bytes.len() as u64;
+        from += bytes.len() as u64;
     }
     Ok(())
 }

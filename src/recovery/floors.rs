@@ -6,7 +6,8 @@ use crate::{
     disk::{Access, Disk},
     error::Result,
     format::{
-        layout::{PHYSICAL_OFFSET, RECORD_MIN_BYTES},
+        be::{be32, be64},
+        layout::{PHYSICAL_OFFSET, QUEUE_ID, QUEUE_OFFSET, RECORD_MIN_BYTES},
         view::RecordView,
     },
     log::{DamagedRange, segment::path_of},
@@ -29,9 +30,13 @@ pub(crate) struct Floors {
     only_files: bool,
     /// How many records damage behind `known_at` may have destroyed.
     lost_most: u64,
+    /// How many records the log ever had at most. No queue lacks more of them than that.
+    ever_most: u64,
     /// The same as `known`, after damage, from what may itself be wrong: believed as far as it is
     /// plausible.
     hints: Ends,
+    /// What a damaged record says whose topic is gone: the queue's id, and the next offset.
+    nameless: Vec<(i32, QueueOffset)>,
 }
 
 impl Floors {
@@ -57,6 +62,7 @@ impl Floors {
         queues: &[QueueOnDisk],
         log: &RecoveredLog,
     ) -> Result<()> {
+        self.ever_most = log.end.max(self.known_at).get() / u64::from(RECORD_MIN_BYTES);
         for queue in queues.iter().filter(|_| self.only_files) {
             let end = find_end(disk, queue, log.end)?;
             self.known.push((queue.key.clone(), end));
@@ -73,7 +79,7 @@ impl Floors {
                 self.hints.push((queue.key.clone(), end));
             }
         }
-        self.hints.extend(told_by_damaged(disk, files, &uncounted));
+        self.told_by_damaged(disk, files, &uncounted);
         Ok(())
     }
 
@@ -94,9 +100,15 @@ impl Floors {
                 queues.restore(key.clone(), *floor, *floor);
                 0
             }
+            Some(queue) if floor.get().saturating_sub(queue.end().get()) > self.ever_most => 0,
             Some(queue) => queue.pad(*floor),
         };
         let lost: u64 = self.known.iter().map(raise).sum();
+        let nameless = self
+            .nameless
+            .iter()
+            .filter_map(|(id, next)| Some((next_of(queues, *id, *next)?, *next)));
+        let nameless: Vec<_> = nameless.collect();
         // All looked at before any is believed: one must not make the next plausible.
         let plausible: Vec<_> = self
             .hints
@@ -106,61 +118,76 @@ impl Floors {
                 at.get().saturating_sub(queue.end().get()) <= self.lost_most
             })
             .collect();
-        lost + plausible.into_iter().map(raise).sum::<u64>()
+        lost + plausible.into_iter().chain(&nameless).map(raise).sum::<u64>()
+    }
+
+    /// The next queue offsets by records whose checksums are wrong but which still lie where they
+    /// say they do. Hints: any field may be what is damaged.
+    fn told_by_damaged(&mut self, disk: &dyn Disk, files: &LogFiles, damage: &[DamagedRange]) {
+        let Some(segment_bytes) = files.segment_bytes else { return };
+        for range in damage {
+            for base in &files.bases {
+                let from = range.start.max(*base);
+                let until = range.end.min(*base + segment_bytes);
+                if from < until {
+                    let len = (until - from).min(LOOK_MOST) as usize;
+                    let mut bytes = vec![0; len];
+                    // What cannot be read tells nothing.
+                    let read = disk
+                        .open(&path_of(*base), Access::Read)
+                        .and_then(|file| file.read_exact_at(&mut bytes, from - *base));
+                    if read.is_ok() {
+                        self.told_by_bytes(&bytes, from);
+                    }
+                }
+            }
+        }
+    }
+
+    fn told_by_bytes(&mut self, bytes: &[u8], from: PhysicalOffset) {
+        let mut at = 0;
+        while bytes.len() - at >= RECORD_MIN_BYTES as usize {
+            let offset = from + at as u64;
+            let rest = &bytes[at..];
+            let here = rest[PHYSICAL_OFFSET..].starts_with(&offset.get().to_be_bytes());
+            match here.then(|| RecordView::parse(rest)) {
+                Some(Ok(view)) => {
+                    let key = QueueKey::new(view.topic(), view.queue_id());
+                    if let Ok(key) = key
+                        && view.has_queue_entry()
+                        && let Some(next) = view.queue_offset().get().checked_add(1)
+                    {
+                        self.hints.push((key, QueueOffset::new(next)));
+                    }
+                    at += view.size() as usize;
+                }
+                Some(Err(_)) if self.nameless.len() < NAMELESS_MOST => {
+                    let id = be32(rest, QUEUE_ID) as i32;
+                    if let Some(next) = be64(rest, QUEUE_OFFSET).checked_add(1) {
+                        self.nameless.push((id, QueueOffset::new(next)));
+                    }
+                    at += 1;
+                }
+                _ => at += 1,
+            }
+        }
     }
 }
 
+/// The only queue with this id that goes on one before `next`.
+fn next_of(queues: &QueueTable, id: i32, next: QueueOffset) -> Option<QueueKey> {
+    let mut all = queues.list().into_iter();
+    let mut goes_on = all.by_ref().filter(|q| q.key().queue_id() == id && q.end().next() == next);
+    let found = goes_on.next()?;
+    goes_on.next().is_none().then(|| found.key().clone())
+}
+
+/// So many damaged records without a topic are believed at most: each is held against all queues.
+const NAMELESS_MOST: usize = 64;
 /// Of each damaged range at most this much is looked at.
 const LOOK_MOST: u64 = 8 << 20;
 
 /// How many records damage may have destroyed. No queue lost more offsets than that.
 fn lost_most(damage: &[DamagedRange]) -> u64 {
     damage.iter().map(|d| d.end.saturating_since(d.start) / u64::from(RECORD_MIN_BYTES)).sum()
-}
-
-/// The next queue offsets by records whose checksums are wrong but which still lie where they say
-/// they do. Hints: any field may be what is damaged.
-fn told_by_damaged(disk: &dyn Disk, files: &LogFiles, damage: &[DamagedRange]) -> Ends {
-    let mut told = Vec::new();
-    let Some(segment_bytes) = files.segment_bytes else { return told };
-    for range in damage {
-        for base in &files.bases {
-            let from = range.start.max(*base);
-            let until = range.end.min(*base + segment_bytes);
-            if from < until {
-                let len = (until - from).min(LOOK_MOST) as usize;
-                let mut bytes = vec![0; len];
-                // What cannot be read tells nothing.
-                let read = disk
-                    .open(&path_of(*base), Access::Read)
-                    .and_then(|file| file.read_exact_at(&mut bytes, from - *base));
-                if read.is_ok() {
-                    told_by_bytes(&bytes, from, &mut told);
-                }
-            }
-        }
-    }
-    told
-}
-
-fn told_by_bytes(bytes: &[u8], from: PhysicalOffset, told: &mut Ends) {
-    let mut at = 0;
-    while bytes.len() - at >= RECORD_MIN_BYTES as usize {
-        let offset = from + at as u64;
-        let rest = &bytes[at..];
-        let here = rest[PHYSICAL_OFFSET..].starts_with(&offset.get().to_be_bytes());
-        match here.then(|| RecordView::parse(rest)) {
-            Some(Ok(view)) => {
-                let key = QueueKey::new(view.topic(), view.queue_id());
-                if let Ok(key) = key
-                    && view.has_queue_entry()
-                    && let Some(next) = view.queue_offset().get().checked_add(1)
-                {
-                    told.push((key, QueueOffset::new(next)));
-                }
-                at += view.size() as usize;
-            }
-            _ => at += 1,
-        }
-    }
 }

@@ -28,7 +28,8 @@ pub(crate) fn syncing(inspected: &Inspected, log: &RecoveredLog, options: &Optio
     let ours = inspected.provenance != Provenance::Foreign;
     // The flusher's frames, and the checkpoints until then, say of all bytes what holds for the
     // records to come.
-    let told_alike = log.record_crc || options.record_checksum == RecordChecksum::Off;
+    let told_alike =
+        log.record_crc_from.is_some() || options.record_checksum == RecordChecksum::Off;
     match options.flush {
         FlushMode::Async if ours && told_alike => Syncing::ByFlusher,
         FlushMode::Async | FlushMode::Sync => Syncing::AtOpen,
@@ -84,7 +85,8 @@ pub(crate) fn write_frames(
             continue;
         }
         for (start, len) in frames::parts(start, end, &log.boundaries) {
-            let frame = Frame { start, len, all_record_crc: log.record_crc, bytes_crc: None };
+            let all_record_crc = log.record_crc_from.is_some_and(|from| from <= start);
+            let frame = Frame { start, len, all_record_crc, bytes_crc: None };
             writer.append(*base, &frame)?;
         }
     }

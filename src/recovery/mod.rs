@@ -22,21 +22,16 @@ pub(crate) mod parallel;
 pub(crate) mod reader;
 pub(crate) mod report;
 pub(crate) mod scan;
+mod start;
 pub(crate) mod table;
 mod unread;
 
-use files::LogFiles;
+use files::{LogFiles, SEGMENT_MOST};
 use kept::Syncing;
 use report::{Finding, RecoveryReport};
 use scan::{Extent, Scan};
+use start::{LOOK_BACK, frames_from, look_back};
 use table::{Action, Behind, Provenance};
-
-/// Even after a clean close this much of the log's end is checked: it costs milliseconds, and it
-/// is where a misbehaving disk shows first.
-const LOOK_BACK: u64 = 16 << 20;
-
-/// No segment is longer.
-const SEGMENT_MOST: u64 = i32::MAX as u64;
 
 /// RocketMQ's marker of a store in use.
 pub(crate) const ABORT: &str = "abort";
@@ -65,6 +60,14 @@ impl Inspected {
         }
         Ok(())
     }
+
+    /// Where the log began when we wrote our last checkpoint, if it begins later now. Retention
+    /// says what it removes before it does.
+    pub(crate) fn start_before(&self) -> Option<PhysicalOffset> {
+        let start = self.files.bases.first()?;
+        let checkpoint = self.checkpoint.as_ref().filter(|_| self.foreign.is_none())?;
+        Some(checkpoint.log_start).filter(|before| before < start)
+    }
 }
 
 /// What the log is like after recovery.
@@ -78,8 +81,8 @@ pub(crate) struct RecoveredLog {
     /// Where records begin, of what was walked.
     pub(crate) boundaries: Vec<PhysicalOffset>,
     pub(crate) report: RecoveryReport,
-    /// Every record that was walked above our durable end carries a checksum of all of it.
-    record_crc: bool,
+    /// From here on every record carries a checksum of all of it.
+    pub(crate) record_crc_from: Option<PhysicalOffset>,
     /// What has to be cut before the first append, if anything.
     cut: Option<Cut>,
 }
@@ -122,7 +125,7 @@ pub(crate) fn inspect(disk: &dyn Disk) -> Result<Inspected> {
 }
 
 /// Whether a file is there.
-fn exists(disk: &dyn Disk, path: &FilePath) -> Result<bool> {
+pub(crate) fn exists(disk: &dyn Disk, path: &FilePath) -> Result<bool> {
     match disk.open(path, Access::Read) {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -195,9 +198,17 @@ pub(crate) fn examine(
         report.findings.push(Finding::ForeignWriter { reason: reason.clone() });
         unread::pending_timers(disk)?.into_iter().for_each(|text| report.note(text));
     }
+    if let Some(before) = inspected.start_before() {
+        report.note(format!(
+            "the log begins later than it did: its first segments were removed by somebody else \
+             start={start} before={before}"
+        ));
+    }
     let Some(segment_bytes) = files.segment_bytes else {
-        if inspected.durable_end > PhysicalOffset::ZERO {
-            return Err(shorter(start, inspected.durable_end));
+        // A log that was given up as a whole goes on behind where it was.
+        let begins = inspected.checkpoint.as_ref().map_or(PhysicalOffset::ZERO, |c| c.log_start);
+        if inspected.durable_end > begins {
+            return Err(shorter(begins, inspected.durable_end));
         }
         return Ok(RecoveredLog {
             start,
@@ -206,22 +217,22 @@ pub(crate) fn examine(
             damage: Vec::new(),
             boundaries: Vec::new(),
             report,
-            record_crc: false,
+            record_crc_from: None,
             cut: None,
         });
     };
     let extent = Extent { disk, bases: &files.bases, segment_bytes };
     let from = look_back(disk, &extent, from.max(start), inspected.durable_end)?;
     let frames = frames_from(disk, &extent, from)?;
-    let above = match &inspected.checkpoint {
-        Some(c) if c.record_crc && inspected.foreign.is_none() => ChecksumRule::Required,
-        _ => ChecksumRule::WhenPresent,
-    };
-    let rule = |at: PhysicalOffset| match frames.partition_point(|f| f.start <= at).checked_sub(1) {
-        Some(i) if at < frames[i].end() && frames[i].all_record_crc => ChecksumRule::Required,
-        Some(i) if at < frames[i].end() => ChecksumRule::WhenPresent,
-        _ if at >= inspected.durable_end => above,
-        _ => ChecksumRule::WhenPresent,
+    let ours = inspected.checkpoint.as_ref().filter(|_| inspected.foreign.is_none());
+    let record_crc_from = ours.and_then(|c| c.record_crc_from);
+    let rule = |at: PhysicalOffset| {
+        let before = frames.partition_point(|f| f.start <= at).checked_sub(1);
+        let framed = before.is_some_and(|i| at < frames[i].end() && frames[i].all_record_crc);
+        match framed || record_crc_from.is_some_and(|from| from <= at) {
+            true => ChecksumRule::Required,
+            false => ChecksumRule::WhenPresent,
+        }
     };
     let clean_end = inspected.clean.then_some(inspected.durable_end);
     let scan = parallel::scan(&extent, from, clean_end, &rule, progress)?;
@@ -245,7 +256,7 @@ pub(crate) fn examine(
     if log.end > files_end {
         return Err(shorter(files_end, log.end));
     }
-    log.record_crc = above == ChecksumRule::Required;
+    log.record_crc_from = record_crc_from;
     log.report.log_end = log.end;
     if on_damage == OnDamage::Refuse {
         refuse(&log)?;
@@ -324,16 +335,21 @@ fn decide(
         }
     }
     let boundaries = scan.boundaries.iter().copied().filter(|b| *b < end).collect();
-    RecoveredLog { start, end, durable: end, damage, boundaries, report, record_crc: false, cut }
+    let record_crc_from = None;
+    RecoveredLog { start, end, durable: end, damage, boundaries, report, record_crc_from, cut }
 }
 
 /// Where appends can go on at or behind `end`: a rest of a segment too small for a blank record
-/// belongs to the damage before it.
+/// belongs to the damage before it, and so does the rest of one that is missing.
 fn past_stub(extent: &Extent<'_>, end: PhysicalOffset) -> PhysicalOffset {
     let before = extent.bases.partition_point(|base| *base <= end);
     match before.checked_sub(1).and_then(|i| extent.bases.get(i)) {
         Some(base) => {
             let segment_end = *base + extent.segment_bytes;
+            if end > segment_end {
+                // In a segment that is missing: nothing can be appended there.
+                return extent.bases.get(before).copied().unwrap_or(end);
+            }
             let room = segment_end.saturating_since(end);
             if room < u64::from(BLANK_BYTES) { segment_end.max(end) } else { end }
         }
@@ -364,60 +380,6 @@ fn refuse(log: &RecoveredLog) -> Result<()> {
             ranges.join(", ")
         ),
     ))
-}
-
-/// The position at or a little before `from` from which walking can begin: a record begins there.
-/// The log ends at `durable_end` or behind it.
-fn look_back(
-    disk: &dyn Disk,
-    extent: &Extent<'_>,
-    from: PhysicalOffset,
-    durable_end: PhysicalOffset,
-) -> Result<PhysicalOffset> {
-    if durable_end.saturating_since(from) >= LOOK_BACK {
-        // Frames can be long, and enough will be walked as it is.
-        return Ok(from);
-    }
-    let target = PhysicalOffset::new(from.get().saturating_sub(LOOK_BACK));
-    let near = extent.bases.partition_point(|base| *base < target);
-    if let Some(base) = extent.bases.get(near).filter(|base| **base <= from) {
-        return Ok(*base);
-    }
-    // One large segment around all of it: its frames say where records begin.
-    let Some(base) = near.checked_sub(1).and_then(|i| extent.bases.get(i)).copied() else {
-        return Ok(from);
-    };
-    if from > base + extent.segment_bytes {
-        return Ok(from);
-    }
-    let mut found = from;
-    frames::newest_first(disk, base, extent.segment_bytes, |frame| {
-        if frame.start < found {
-            found = frame.start;
-        }
-        from.saturating_since(found) >= LOOK_BACK
-    })?;
-    Ok(found)
-}
-
-/// All frames that reach past `from`, ascending.
-fn frames_from(
-    disk: &dyn Disk,
-    extent: &Extent<'_>,
-    from: PhysicalOffset,
-) -> Result<Vec<frames::Frame>> {
-    let mut all = Vec::new();
-    for base in frames::list(disk)? {
-        if base + extent.segment_bytes <= from {
-            continue;
-        }
-        frames::newest_first(disk, base, extent.segment_bytes, |frame| {
-            all.push(*frame);
-            frame.end() <= from
-        })?;
-    }
-    all.sort_by_key(|frame| frame.start);
-    Ok(all)
 }
 
 /// Brings the files into the state that was decided on: cuts, and unless that is the flusher's,

@@ -135,6 +135,11 @@ pub struct RecoveryReport {
 }
 
 impl RecoveryReport {
+    /// Whether queues or index were made anew from the log.
+    pub(crate) fn was_rebuilt(&self) -> bool {
+        self.findings.iter().any(|finding| matches!(finding, Finding::Rebuilt { .. }))
+    }
+
     /// The stretches of the log that are damaged.
     pub fn damage(&self) -> impl Iterator<Item = (PhysicalOffset, PhysicalOffset)> + '_ {
         self.findings.iter().filter_map(|finding| match finding {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    checkpoint::{Checkpoint, CheckpointFile, frames},
+    checkpoint::{Checkpoint, CheckpointFile, frames, snapshot},
     clock::{Clock, SystemClock},
     disk::{Access, Disk, FilePath, failed, file::FileDisk},
     error::{ErrorKind, Result},
@@ -17,9 +17,11 @@ use crate::{
     open::{self, OpenRequest, ProgressFn},
     options::{OnDamage, Options},
     recovery::{self, Inspected, cut, report::Finding},
+    verify::groups::{self, Broken},
 };
 
 mod placeholder;
+mod sizes;
 
 pub(crate) use placeholder::is_placeholder;
 
@@ -59,8 +61,11 @@ pub enum Remedy {
     Placeholder,
     /// The log is taken as ending here. There are no bytes to keep.
     Forget,
-    /// None: between sound records there is no room for a record. The store serves everything
-    /// else as it is.
+    /// The bytes stay and are taken as they are from now on: they are not what was written, but
+    /// each record looks sound, so which one is wrong cannot be told.
+    Accept,
+    /// None: between sound records there is no room for a record, or so many segments are missing
+    /// that the name of one must be wrong. The store serves everything else as it is.
     Leave,
 }
 
@@ -105,10 +110,18 @@ pub fn repair(
     // Looked at first, so that nothing is made where there is no store.
     let disk = FileDisk::open(dir.as_ref(), Access::Read)?;
     let now = SystemClock::new().now();
-    let losses = assess(&disk, &look(&disk)?, now)?.losses;
     if mode == RepairMode::Plan {
+        let resized = sizes::wrong(&disk)?;
+        if !resized.is_empty() {
+            // What is behind them is told once they have their size.
+            let losses = resized.iter().filter_map(sizes::Wrong::loss).collect();
+            let findings = resized.iter().map(sizes::Wrong::planned).collect();
+            return Ok(RepairReport { mode, losses, findings });
+        }
+        let losses = assess(&disk, &look(&disk)?, now)?.losses;
         return Ok(RepairReport { mode, losses, findings: Vec::new() });
     }
+    expect_any(&disk)?;
     let disk: Arc<dyn Disk> = Arc::new(FileDisk::open(dir.as_ref(), Access::Write)?);
     repair_on(disk, options, mode, now, Box::new(progress))
 }
@@ -121,22 +134,48 @@ pub(crate) fn repair_on(
     now: StoreTime,
     progress: Box<ProgressFn>,
 ) -> Result<RepairReport> {
-    let losses = {
+    let mut findings = Vec::new();
+    let mut losses = {
         let _lock = recovery::lock::take(&*disk)?;
+        findings.extend(sizes::restore(&*disk, now)?);
         let inspected = look(&*disk)?;
         let assessed = assess(&*disk, &inspected, now)?;
-        if mode == RepairMode::AcceptLoss {
-            give_up(&disk, &inspected, &assessed, now)?;
+        let shorter = assessed.losses.iter().any(|loss| loss.remedy == Remedy::Forget);
+        if shorter && mode != RepairMode::AcceptLoss {
+            // No open takes such a log; nothing is rebuilt from it.
+            return Ok(RepairReport { mode, losses: assessed.losses, findings });
+        }
+        if shorter {
+            forget(&*disk, &inspected, assessed.end, options.segment_bytes)?;
         }
         assessed.losses
     };
-    let shorter = losses.iter().any(|loss| loss.remedy == Remedy::Forget);
-    if shorter && mode != RepairMode::AcceptLoss {
-        // No open takes such a log; nothing is rebuilt from it.
-        return Ok(RepairReport { mode, losses, findings: Vec::new() });
+    let progress: Arc<ProgressFn> = progress.into();
+    if mode == RepairMode::AcceptLoss && !losses.is_empty() {
+        // What damage still tells of the queues' ends is in our snapshot then: offsets that were
+        // given are not given again, though nothing in the log will say so.
+        findings.extend(rebuild(disk.clone(), options, progress.clone())?);
+        let _lock = recovery::lock::take(&*disk)?;
+        let inspected = look(&*disk)?;
+        let assessed = assess(&*disk, &inspected, now)?;
+        give_up(&disk, &inspected, &assessed, now)?;
+        losses.retain(|loss| loss.remedy == Remedy::Forget);
+        losses.extend(assessed.losses);
     }
-    let findings = rebuild(disk, options, progress)?;
+    for finding in rebuild(disk, options, progress)? {
+        if !findings.contains(&finding) {
+            findings.push(finding);
+        }
+    }
     Ok(RepairReport { mode, losses, findings })
+}
+
+/// An error where nothing says that there is, or was, a store.
+fn expect_any(disk: &dyn Disk) -> Result<()> {
+    match sizes::wrong(disk)?.is_empty() {
+        true => look(disk).map(drop),
+        false => Ok(()),
+    }
 }
 
 fn look(disk: &dyn Disk) -> Result<Inspected> {
@@ -171,10 +210,20 @@ fn assess(disk: &dyn Disk, inspected: &Inspected, now: StoreTime) -> Result<Asse
         let Finding::Damage { start, end, reason, .. } = finding else { continue };
         for (start, end) in pieces(inspected, *start, *end) {
             let room = end - start;
-            let fits = is_segment_end(inspected, end) || placeholder::first_len(room).is_some();
+            let is_one = inspected.files.segment_bytes.is_none_or(|size| room <= size);
+            let has_room =
+                || is_segment_end(inspected, end) || placeholder::first_len(room).is_some();
+            let fits = is_one && has_room();
             let remedy = if fits { Remedy::Placeholder } else { Remedy::Leave };
             losses.push(loss(inspected, start, end, reason.clone(), remedy));
         }
+    }
+    if inspected.foreign.is_none() {
+        for Broken { frame, .. } in groups::broken(disk, files, &log.damage, log.end)? {
+            let reason = "bytes of a durable group are not what was synced".to_owned();
+            losses.push(loss(inspected, frame.start, frame.end(), reason, Remedy::Accept));
+        }
+        losses.sort_by_key(|loss| loss.start);
     }
     Ok(Assessed { losses, end: log.end })
 }
@@ -198,13 +247,19 @@ fn is_segment_end(inspected: &Inspected, at: PhysicalOffset) -> bool {
     inspected.files.base_of(PhysicalOffset::new(last)) + size == at
 }
 
-/// `[start, end)` cut where segments end.
+/// So many segments are made again at most: a wrong name can say that there were any number.
+const PIECES_MOST: u64 = 4096;
+
+/// `[start, end)` cut where segments end, or as it is if that makes too many.
 fn pieces(
     inspected: &Inspected,
     start: PhysicalOffset,
     end: PhysicalOffset,
 ) -> Vec<(PhysicalOffset, PhysicalOffset)> {
     let size = inspected.files.segment_bytes.unwrap_or(u64::MAX);
+    if end.saturating_since(start) / size > PIECES_MOST {
+        return vec![(start, end)];
+    }
     let mut pieces = Vec::new();
     let mut at = start;
     while at < end {
@@ -227,8 +282,9 @@ fn give_up(
     let mut touched: Vec<PhysicalOffset> = Vec::new();
     for loss in &assessed.losses {
         match loss.remedy {
-            Remedy::Forget => return forget(&**disk, inspected, assessed.end),
-            Remedy::Leave => {}
+            // That was done before.
+            Remedy::Forget | Remedy::Leave => {}
+            Remedy::Accept => touched.push(inspected.files.base_of(loss.start)),
             Remedy::Placeholder => {
                 let base = inspected.files.base_of(loss.start);
                 if inspected.files.bases.contains(&base) {
@@ -239,8 +295,8 @@ fn give_up(
         }
     }
     touched.dedup();
-    if inspected.foreign.is_none() {
-        restate_frames(disk, inspected, &touched)?;
+    if inspected.foreign.is_none() && !touched.is_empty() {
+        restate_segments(disk, inspected, &touched)?;
     }
     for loss in assessed.losses.iter().filter(|l| l.remedy == Remedy::Placeholder) {
         overwrite(&**disk, inspected, loss, now)?;
@@ -248,33 +304,59 @@ fn give_up(
     Ok(())
 }
 
-/// Our durable end becomes what is there. The snapshot goes with it: it counts messages that are
-/// lost.
-fn forget(disk: &dyn Disk, inspected: &Inspected, end: PhysicalOffset) -> Result<()> {
+/// Our durable end becomes what is there. The queues' ends stay known: offsets that were given are
+/// not given again.
+fn forget(
+    disk: &dyn Disk,
+    inspected: &Inspected,
+    end: PhysicalOffset,
+    segment_bytes: u64,
+) -> Result<()> {
     let Some(last) = &inspected.checkpoint else { return Ok(()) };
+    // Without a segment the log begins anew, behind all that it was.
+    let gone = inspected.files.bases.is_empty();
+    let behind = inspected.durable_end.get().checked_next_multiple_of(segment_bytes);
+    let end = if gone { PhysicalOffset::new(behind.unwrap_or(0)) } else { end };
+    let states = match &last.snapshot {
+        Some(wanted) => snapshot::read(disk, wanted)?.map(|states| (wanted.at, states)),
+        None => None,
+    };
     // Frames first: with them gone and the old checkpoint still there, the log is still too short.
     frames::remove(disk, |_| true)?;
-    let checkpoints = CheckpointFile::open(disk, last.sequence)?;
-    // Twice, so that neither slot holds the old end.
+    // A number that no snapshot has: a checkpoint's own.
+    let number = last.sequence + 1;
+    let snapshot = states.map(|(at, states)| snapshot::write(disk, number, at.min(end), &states));
+    let log_start = if gone { end } else { last.log_start.min(end) };
+    let restated = Checkpoint {
+        durable_end: end,
+        log_start,
+        clean: false,
+        snapshot: snapshot.transpose()?,
+        index: None,
+        ..last.clone()
+    };
+    restate(disk, &restated)
+}
+
+/// Makes `checkpoint` the newest, in both slots: neither says any more what another one said.
+fn restate(disk: &dyn Disk, checkpoint: &Checkpoint) -> Result<()> {
+    let checkpoints = CheckpointFile::open(disk, checkpoint.sequence)?;
     for _ in 0..2 {
-        checkpoints.write(Checkpoint {
-            durable_end: end,
-            clean: false,
-            snapshot: None,
-            index: None,
-            ..last.clone()
-        })?;
+        checkpoints.write(checkpoint.clone())?;
     }
     Ok(())
 }
 
-/// The frames of changed segments say no more than what was durable: not what its bytes are, and
-/// not that each record has a checksum.
-fn restate_frames(
+/// What is known of changed segments says no more than what was durable: not what its bytes are,
+/// and not that each record has a checksum, which a short placeholder has no room for.
+fn restate_segments(
     disk: &Arc<dyn Disk>,
     inspected: &Inspected,
     touched: &[PhysicalOffset],
 ) -> Result<()> {
+    if let Some(last) = &inspected.checkpoint {
+        restate(&**disk, &Checkpoint { record_crc_from: None, ..last.clone() })?;
+    }
     let size = inspected.files.segment_bytes.unwrap_or(0);
     frames::remove(&**disk, |base| touched.contains(&base))?;
     let mut writer = frames::FrameWriter::new(disk.clone());
@@ -320,7 +402,7 @@ fn overwrite(disk: &dyn Disk, inspected: &Inspected, loss: &Loss, now: StoreTime
 fn rebuild(
     disk: Arc<dyn Disk>,
     options: &Options,
-    progress: Box<ProgressFn>,
+    progress: Arc<ProgressFn>,
 ) -> Result<Vec<Finding>> {
     let mut options = options.clone().on_damage(OnDamage::Serve);
     if let Some(last) = recovery::inspect(&*disk)?.checkpoint {
@@ -335,7 +417,7 @@ fn rebuild(
         options,
         access: Access::Write,
         store_host: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        progress,
+        progress: Box::new(move |what, at, end| progress(what, at, end)),
         rebuild: true,
     })?;
     let findings = engine.report.findings.clone();

@@ -1,10 +1,10 @@
 //! Index files against themselves and against the keys of the log.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Context, Findings, Severity, geometry, walk::record_at};
 use crate::{
-    disk::{Access, Disk, DiskFile, FilePath, failed},
+    disk::{self, Access, Disk, DiskFile, FilePath, failed},
     error::Result,
     format::{
         index::{
@@ -15,7 +15,7 @@ use crate::{
         view::RecordView,
     },
     index::{self, IndexState},
-    log::DamagedRange,
+    log::{DamagedRange, damage_in},
     offset::PhysicalOffset,
     options::Options,
     recovery::files::LogFiles,
@@ -35,6 +35,9 @@ struct File {
     count: u32,
     /// Entries before this one must be right whatever the next open does.
     trusted: u32,
+    header: IndexHeader,
+    /// It was closed, so all of it is as it was left.
+    closed: bool,
 }
 
 /// Reads entries one after the other.
@@ -58,6 +61,10 @@ pub(super) struct IndexCheck<'a> {
     rebuilt: bool,
     /// Nothing can be said of the keys.
     blind: bool,
+    /// The length of most files.
+    usual: u64,
+    /// Whether another process may be writing: only what is trusted is looked at.
+    live: bool,
     /// File and number of the entry that comes next.
     place: (usize, u32),
     /// The first record with keys behind the last entry, and how many there are.
@@ -81,6 +88,8 @@ impl<'a> IndexCheck<'a> {
             window: Window::default(),
             rebuilt: context.inspected.foreign.is_some(),
             blind: false,
+            usual: 0,
+            live: context.live,
             place: (0, 1),
             lagging: None,
             compared: 0,
@@ -89,7 +98,9 @@ impl<'a> IndexCheck<'a> {
         let names = index::list(context.disk, |name| {
             findings.note("foreign-file", &index::root().join(name), "no index file");
         })?;
+        let usual = usual_len(context.disk, &names)?;
         for name in names {
+            check.usual = usual;
             check.open(
                 index::root().join(&name),
                 context.is_closed(),
@@ -122,6 +133,12 @@ impl<'a> IndexCheck<'a> {
             findings.note("index-file", &path, format!("too short; it is rebuilt len={len}"));
             return Ok(());
         };
+        if len != self.usual {
+            self.blind = true;
+            let detail = format!("its length is not that of the others; it is rebuilt len={len}");
+            findings.add("index-file", Severity::Note, &path, (0, len), detail);
+            return Ok(());
+        }
         let given = IndexGeometry { slots: options.index_slots, entries: options.index_entries };
         let geometry = match given.file_bytes() == len {
             true => Some(given),
@@ -150,8 +167,15 @@ impl<'a> IndexCheck<'a> {
             Some(state) if name == state.file_name => count.min(state.count),
             _ => 0,
         };
-        self.files.push(File { path, file, geometry, count, trusted });
+        self.files.push(File { path, file, geometry, count, trusted, header, closed });
         Ok(())
+    }
+
+    /// What is wrong with the entry or slot that leads to `number`: what the next open trusts is
+    /// worse than what it makes anew.
+    fn severity(&self, file: usize, number: u32) -> Severity {
+        let trusted = self.files[file].trusted;
+        if !self.rebuilt && number < trusted { Severity::Inconsistency } else { Severity::Note }
     }
 
     /// Whether each entry leads to the one before it in its slot, and the slots to the last ones.
@@ -165,46 +189,89 @@ impl<'a> IndexCheck<'a> {
             }
             let entry = self.entry(file, number)?;
             let slot = geometry.slot_of(entry.hash) as usize;
-            if entry.previous != heads[slot] && number < trusted {
+            if entry.previous != heads[slot] && (number < trusted || !self.live) {
                 let detail = format!(
                     "an entry's chain is broken entry={number} previous={} expected={}",
                     entry.previous, heads[slot]
                 );
                 let range = (geometry.entry_at(number), ENTRY);
+                let severity = self.severity(file, number);
                 let path = &self.files[file].path;
-                findings.add("index-chain", Severity::Inconsistency, path, range, detail);
+                findings.add("index-chain", severity, path, range, detail);
             }
             heads[slot] = number;
         }
-        let trusted_heads = match trusted_heads {
-            // Nothing of it is trusted: the next open makes it anew.
-            _ if trusted == 0 => return Ok(()),
-            Some(heads) => heads,
-            None => heads,
-        };
-        self.slots(file, &trusted_heads, findings)
+        self.header(file, findings)?;
+        self.slots(file, &heads, trusted_heads.as_deref().unwrap_or(&heads), findings)
     }
 
-    /// Whether the slots lead to `heads`, or to entries behind those that are trusted: a writer
-    /// sets slots before it counts the entries.
-    fn slots(&self, file: usize, heads: &[u32], findings: &mut Findings<'_>) -> Result<()> {
+    /// Whether the header is that of the first and the last entry.
+    fn header(&mut self, file: usize, findings: &mut Findings<'_>) -> Result<()> {
+        let File { count, trusted, header, .. } = self.files[file];
+        if count < 2 || self.live || count > trusted && !self.rebuilt {
+            return Ok(());
+        }
+        let (first, last) = (self.entry(file, 1)?, self.entry(file, count - 1)?);
+        let wrong = first.physical_offset != header.begin_offset
+            || last.physical_offset != header.end_offset;
+        if wrong {
+            let detail = format!(
+                "the header is not that of the first and the last entry begin={} first={} end={} \
+                 last={}",
+                header.begin_offset, first.physical_offset, header.end_offset, last.physical_offset
+            );
+            let severity = self.severity(file, 0);
+            findings.add("index-header", severity, &self.files[file].path, (16, 16), detail);
+        }
+        Ok(())
+    }
+
+    /// Whether the slots lead to `heads`, the last entries of their chains. A writer sets slots
+    /// before it counts the entries; `trusted_heads` is what they were for the entries that the
+    /// next open trusts.
+    fn slots(
+        &self,
+        file: usize,
+        heads: &[u32],
+        trusted_heads: &[u32],
+        findings: &mut Findings<'_>,
+    ) -> Result<()> {
         const SLOT: usize = INDEX_SLOT_BYTES;
         const MANY: usize = 65536;
-        let File { file, path, geometry, trusted, .. } = &self.files[file];
+        let File { file: disk_file, path, geometry, trusted, count, closed, .. } =
+            &self.files[file];
         let mut bytes = vec![0; SLOT * MANY];
         let mut first = 0;
-        for heads in heads.chunks(MANY) {
+        for (heads, before) in heads.chunks(MANY).zip(trusted_heads.chunks(MANY)) {
             let bytes = &mut bytes[..heads.len() * SLOT];
-            file.read_exact_at(bytes, geometry.slot_at(first)).map_err(failed("read", path))?;
-            for (slot, (bytes, &expected)) in (first..).zip(bytes.as_chunks().0.iter().zip(heads)) {
+            let read = disk_file.read_exact_at(bytes, geometry.slot_at(first));
+            read.map_err(failed("read", path))?;
+            let expected = heads.iter().zip(before);
+            for (slot, (bytes, (&now, &before))) in
+                (first..).zip(bytes.as_chunks().0.iter().zip(expected))
+            {
                 let head = decode_slot(*bytes);
-                if head != expected && head < *trusted {
-                    let detail = format!("a slot leads to entry={head}, not to entry={expected}");
-                    let range = (geometry.slot_at(slot), SLOT as u64);
-                    findings.add("index-slot", Severity::Inconsistency, path, range, detail);
+                let ahead = head >= *count && !closed && !self.rebuilt;
+                if head == now || ahead || self.live && (head >= *trusted || head == before) {
+                    continue;
                 }
+                let severity = match head == before && head < *trusted {
+                    true => Severity::Note,
+                    false if *closed => self.severity(file, 0),
+                    false => self.severity(file, head),
+                };
+                let detail = format!("a slot leads to entry={head}, not to entry={now}");
+                let range = (geometry.slot_at(slot), SLOT as u64);
+                findings.add("index-slot", severity, path, range, detail);
             }
             first += heads.len() as u32;
+        }
+        let used = heads.iter().filter(|head| **head != 0).count() as u32;
+        let header = &self.files[file].header;
+        if header.slot_count != used && (*closed || self.rebuilt) && !self.live {
+            let detail = format!("the header counts slots={} and not {used}", header.slot_count);
+            let severity = self.severity(file, 0);
+            findings.add("index-header", severity, path, (32, 4), detail);
         }
         Ok(())
     }
@@ -258,6 +325,9 @@ impl<'a> IndexCheck<'a> {
                 break;
             }
             self.compared += 1;
+            if entry.physical_offset == at {
+                self.time(&entry, view, findings);
+            }
             if entry.physical_offset < at {
                 self.stray(&entry, findings)?;
             } else if let Some(i) = wanted.iter().position(|hash| *hash == entry.hash) {
@@ -294,8 +364,7 @@ impl<'a> IndexCheck<'a> {
     /// An entry for something before the record that comes next in the log.
     fn stray(&mut self, entry: &IndexEntry, findings: &mut Findings<'_>) -> Result<()> {
         let at = entry.physical_offset;
-        let damaged = self.damage.iter().any(|d| d.start <= at && at < d.end);
-        if at < self.start || damaged {
+        if at < self.start || damage_in(self.damage, at, at + 1).is_some() {
             return Ok(());
         }
         // Perhaps the keys were put twice, or a repair put a placeholder there.
@@ -310,13 +379,35 @@ impl<'a> IndexCheck<'a> {
         Ok(())
     }
 
+    /// Whether the entry, and the header if it is the first or the last one, says when the record
+    /// was stored.
+    fn time(&self, entry: &IndexEntry, view: &RecordView<'_>, findings: &mut Findings<'_>) {
+        let (file, number) = self.place;
+        let Some(File { path, count, trusted, header, .. }) = self.files.get(file) else { return };
+        let stored = view.store_time();
+        if entry.seconds != IndexEntry::seconds_between(header.begin_time, stored) {
+            self.wrong(entry, "it has not the record's time", findings);
+        }
+        let begins = number == 1 && header.begin_time != stored;
+        // An open that cut the file knows the second only, and took its end.
+        let second = i64::from(entry.seconds).saturating_mul(1000).saturating_add(999);
+        let latest = header.begin_time.as_millis().saturating_add(second);
+        let end = header.end_time;
+        let ends = number + 1 == *count && end != stored && end.as_millis() != latest;
+        let settled = !self.live && (self.rebuilt || count <= trusted);
+        if (begins || ends) && settled {
+            let detail = "the header has not the times of the first and the last entry";
+            findings.add("index-header", self.severity(file, 0), path, (0, 16), detail);
+        }
+    }
+
     fn wrong(&self, entry: &IndexEntry, why: &str, findings: &mut Findings<'_>) {
         let Some(File { path, geometry, .. }) = self.files.get(self.place.0) else { return };
         let number = self.place.1;
         let range = (geometry.entry_at(number), ENTRY);
         let at = entry.physical_offset;
         let detail = format!("an entry is wrong: {why} entry={number} log_offset={at}");
-        findings.add("index-entry", Severity::Inconsistency, path, range, detail);
+        findings.add("index-entry", self.severity(self.place.0, number), path, range, detail);
     }
 
     /// After the last record.
@@ -348,6 +439,17 @@ impl<'a> IndexCheck<'a> {
         }
         Ok(())
     }
+}
+
+/// The length of most of the files; of the longest if several are as frequent.
+fn usual_len(disk: &dyn Disk, names: &[String]) -> Result<u64> {
+    let mut lens = BTreeMap::new();
+    for entry in disk::list(disk, &index::root())? {
+        if names.contains(&entry.name) {
+            *lens.entry(entry.len).or_insert(0) += 1;
+        }
+    }
+    Ok(lens.into_iter().max_by_key(|(len, count)| (*count, *len)).map_or(0, |(len, _)| len))
 }
 
 fn hashes(view: &RecordView<'_>) -> Vec<u32> {

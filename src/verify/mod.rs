@@ -4,16 +4,21 @@
 use std::{collections::BTreeMap, fmt, path::Path};
 
 use crate::{
+    checkpoint,
     disk::{Access, Disk, FilePath, file::FileDisk},
     error::{ErrorKind, Result},
     format::index::IndexGeometry,
-    log::{DamagedRange, segment::LOG_DIR},
+    log::{
+        DamagedRange,
+        segment::{LOG_DIR, path_of},
+    },
     offset::{PhysicalOffset, StoreTime},
     options::{OnDamage, Options},
     recovery::{self, Inspected, RecoveredLog, report::Finding, scan::Extent},
 };
 
 mod geometry;
+pub(crate) mod groups;
 mod index;
 mod own;
 mod queues;
@@ -199,6 +204,8 @@ struct Context<'a> {
     disk: &'a dyn Disk,
     inspected: &'a Inspected,
     live: bool,
+    /// Whoever wrote last did not say that it closed the store.
+    abandoned: bool,
     start: PhysicalOffset,
     end: PhysicalOffset,
     damage: &'a [DamagedRange],
@@ -251,6 +258,7 @@ fn check(
         disk,
         inspected: &inspected,
         live: summary.live,
+        abandoned: recovery::exists(disk, &FilePath::new(recovery::ABORT))?,
         start: log.start,
         end: log.end,
         damage: &log.damage,
@@ -279,13 +287,22 @@ fn check(
     summary.queue_entries = queues.compared();
     index.finish(findings)?;
     summary.index_entries = index.compared();
-    own::offsets(&context, &ends, findings)?;
+    own::offsets(&context, ends, findings)?;
     own::leftovers(&context, findings)
 }
 
 /// What the walk over the log found, as findings.
 fn tell_log(inspected: &Inspected, log: &RecoveredLog, findings: &mut Findings<'_>) {
     let files = &inspected.files;
+    if let Some(before) = inspected.start_before() {
+        let detail = format!(
+            "the log begins later than it did: its first segments were removed, and not by this \
+             store start={} before={before}",
+            log.start
+        );
+        let range = (0, log.start.saturating_since(before));
+        findings.add("log-start", Severity::Damage, &path_of(before), range, detail);
+    }
     for finding in &log.report.findings {
         match finding {
             Finding::Damage { start, end, reason, row } => {
@@ -304,6 +321,9 @@ fn tell_log(inspected: &Inspected, log: &RecoveredLog, findings: &mut Findings<'
                      sets them aside log_offset={at} row={row}"
                 );
                 findings.add("torn-tail", Severity::Note, &file, (offset, *bytes), detail);
+            }
+            Finding::ForeignWriter { .. } if inspected.checkpoint.is_none() => {
+                findings.note("own-checkpoint", &checkpoint::file(), finding.to_string());
             }
             other => findings.note("log", &FilePath::new(LOG_DIR), other.to_string()),
         }

@@ -2,61 +2,69 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, Findings, Severity};
+use super::{
+    Context, Findings, Severity,
+    groups::{self, Broken},
+};
 use crate::{
-    checkpoint::{OWN_DIR, frames, snapshot},
+    checkpoint::{self, OWN_DIR, Slot, frames, snapshot},
     consumer,
-    disk::{self, Access, EntryKind, FilePath, failed, load},
+    disk::{self, EntryKind, FilePath, load},
     error::{ErrorKind, Result},
-    format::{crc::crc32_from, java::JAVA_FIELDS_BYTES, offsets_json},
+    format::{java::JAVA_FIELDS_BYTES, offsets_json},
     log::segment::path_of,
     name::QueueKey,
-    recovery::{ABORT, JAVA_CHECKPOINT, cut::QUARANTINE_DIR},
+    recovery::{ABORT, JAVA_CHECKPOINT, cut::QUARANTINE_DIR, exists},
 };
 
-/// Frames that carry a checksum of the log's bytes, against those bytes; and the snapshot.
+/// Our own files, and frames that carry a checksum of the log's bytes against those bytes.
 pub(super) fn frames(context: &Context<'_>, findings: &mut Findings<'_>) -> Result<()> {
     let inspected = context.inspected;
+    slots_are_sound(context, findings)?;
     if inspected.foreign.is_some() {
         return Ok(());
     }
     snapshot_is_there(context, findings)?;
     let Some(segment_bytes) = inspected.files.segment_bytes else { return Ok(()) };
-    for base in &inspected.files.bases {
-        let path = path_of(*base);
-        let file = context.disk.open(&path, Access::Read).map_err(failed("open", &path))?;
-        let mut buffer = vec![0; 1 << 20];
-        let mut problem = Ok(());
-        frames::newest_first(context.disk, *base, segment_bytes, |frame| {
-            let Some(stored) = frame.bytes_crc else { return false };
-            let known = context.damage.iter().any(|d| d.start < frame.end() && frame.start < d.end);
-            if known || frame.end() > context.end {
-                return false;
-            }
-            let (mut at, mut left, mut crc) = (frame.start - *base, u64::from(frame.len), 0);
-            while left > 0 {
-                let piece = &mut buffer[..left.min(1 << 20) as usize];
-                if let Err(e) = file.read_exact_at(piece, at) {
-                    problem = Err(failed("read", &path)(e));
-                    return true;
-                }
-                crc = crc32_from(crc, piece);
-                at += piece.len() as u64;
-                left -= piece.len() as u64;
-            }
-            if crc != stored {
-                let detail = format!(
-                    "bytes of a durable group are not what was synced, though its records look \
-                     sound; restore the file from a copy log_offset={} stored={stored} \
-                     computed={crc}",
-                    frame.start
-                );
-                let range = (frame.start - *base, frame.len.into());
-                findings.add("group", Severity::Damage, &path, range, detail);
-            }
-            false
-        })?;
-        problem?;
+    for base in inspected.files.bases.iter().filter(|base| **base < inspected.durable_end) {
+        if context.live {
+            break;
+        }
+        if let Some((path, at, len)) = frames::unsound(context.disk, *base, segment_bytes)? {
+            let detail = "what was synced together is not known here; the checkpoint says how \
+                          much was durable";
+            findings.add("frames", Severity::Note, &path, (at, len), detail);
+        }
+    }
+    let broken = groups::broken(context.disk, &inspected.files, context.damage, context.end)?;
+    for Broken { base, frame, computed } in broken {
+        let detail = format!(
+            "bytes of a durable group are not what was synced, though its records look sound; \
+             restore the file from a copy log_offset={} stored={} computed={computed}",
+            frame.start,
+            frame.bytes_crc.unwrap_or(0)
+        );
+        let range = (frame.start - base, frame.len.into());
+        findings.add("group", Severity::Damage, &path_of(base), range, detail);
+    }
+    Ok(())
+}
+
+/// A broken slot costs nothing as long as the other one is newer; else what came since is checked
+/// once more.
+fn slots_are_sound(context: &Context<'_>, findings: &mut Findings<'_>) -> Result<()> {
+    let slots = checkpoint::slots(context.disk)?;
+    let newest = context.inspected.checkpoint.as_ref().map_or(0, |c| c.sequence);
+    for (at, slot) in slots {
+        let broken = match slot {
+            Slot::Sound(_) => false,
+            Slot::Zeros => newest > 1,
+            Slot::Broken => true,
+        };
+        if broken && !context.live {
+            let detail = "a checkpoint is broken; the one before it is used";
+            findings.add("own-checkpoint", Severity::Note, &checkpoint::file(), (at, 512), detail);
+        }
     }
     Ok(())
 }
@@ -77,12 +85,25 @@ fn snapshot_is_there(context: &Context<'_>, findings: &mut Findings<'_>) -> Resu
 /// Saved consumer offsets against the queues' ends.
 pub(super) fn offsets(
     context: &Context<'_>,
-    ends: &BTreeMap<QueueKey, u64>,
+    mut ends: BTreeMap<QueueKey, u64>,
     findings: &mut Findings<'_>,
 ) -> Result<()> {
+    let checkpoint = context.inspected.checkpoint.as_ref();
+    // Of a queue whose messages are all gone only the snapshot knows the end.
+    let wanted = checkpoint.filter(|_| context.inspected.foreign.is_none()).map(|c| c.snapshot);
+    if let Some(wanted) = wanted.flatten() {
+        for state in snapshot::read(context.disk, &wanted)?.unwrap_or_default() {
+            let end = ends.entry(state.key).or_default();
+            *end = state.end.get().max(*end);
+        }
+    }
     let path = FilePath::new(consumer::FILE);
     let most = offsets_json::OFFSETS_MAX_BYTES as u64;
     let Some(bytes) = load(context.disk, &path, most)?.filter(|b| !b.is_empty()) else {
+        let backup = FilePath::new(consumer::BACKUP);
+        if load(context.disk, &backup, most)?.is_some_and(|bytes| !bytes.is_empty()) {
+            findings.note("offsets", &path, "missing or empty; its backup is used");
+        }
         return Ok(());
     };
     let table = match offsets_json::parse(&bytes) {
@@ -105,7 +126,13 @@ pub(super) fn offsets(
             let Ok(key) = QueueKey::new(topic, queue_id) else { continue };
             let Some(&end) = ends.get(&key) else { continue };
             // Beside a writer the queue may have grown since the log was read.
-            if !context.live && (offset < 0 || offset as u64 > end) {
+            if offset < 0 {
+                let detail = format!(
+                    "a negative consumer offset counts as none and is kept as it is name={name} \
+                     queue={key} offset={offset}"
+                );
+                findings.note("offset", &path, detail);
+            } else if !context.live && offset as u64 > end {
                 let detail = format!(
                     "a consumer offset is not in its queue; the next open pulls it back \
                      name={name} queue={key} offset={offset} end={end}"
@@ -121,7 +148,7 @@ pub(super) fn offsets(
 pub(super) fn leftovers(context: &Context<'_>, findings: &mut Findings<'_>) -> Result<()> {
     let (disk, live) = (context.disk, context.live);
     let abort = FilePath::new(ABORT);
-    if !live && load(disk, &abort, 1 << 20)?.is_some() {
+    if !live && exists(disk, &abort)? {
         findings.note("abort", &abort, "the last writer did not close the store");
     }
     let java = FilePath::new(JAVA_CHECKPOINT);

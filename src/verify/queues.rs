@@ -1,14 +1,14 @@
 //! Queue entries against the log, and the log against queue entries.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
 
 use super::{Context, Findings, Severity, segments};
 use crate::{
     disk::{Access, Disk, DiskFile, FilePath, failed},
-    error::{ErrorKind, Result},
+    error::Result,
     format::{
         entry::{DelayLevels, ENTRY_BYTES, QueueEntry, SCHEDULE_TOPIC},
         view::RecordView,
@@ -65,13 +65,18 @@ pub(super) struct QueueCheck<'a> {
     holes: Vec<(PhysicalOffset, PhysicalOffset)>,
     last_hole: PhysicalOffset,
     file_bytes: u64,
-    /// Whether the files' lengths make sense at all.
-    usable: bool,
     queues: BTreeMap<QueueKey, Queue>,
     open: HashMap<FilePath, Option<Arc<dyn DiskFile>>>,
     levels: DelayLevels,
+    /// Where the placeholder ends that came last.
+    placeholder: Option<PhysicalOffset>,
+    /// How far the entries reach behind the log's end.
+    ahead: PhysicalOffset,
+    /// Whether nobody had to stop in the middle of writing the queues.
+    closed: bool,
+    live: bool,
     compared: u64,
-    damage: Vec<(PhysicalOffset, PhysicalOffset)>,
+    damage: VecDeque<(PhysicalOffset, PhysicalOffset)>,
 }
 
 impl<'a> QueueCheck<'a> {
@@ -80,18 +85,17 @@ impl<'a> QueueCheck<'a> {
         for problem in &found.problems {
             findings.note("foreign-file", &FilePath::new(queue::QUEUES_DIR), problem);
         }
-        let mut usable = true;
-        let file_bytes = match queue::infer_file_bytes(&found.queues) {
-            Ok(bytes) => bytes.unwrap_or(ENTRY),
-            Err(e) if e.kind() == ErrorKind::Unsupported => {
-                usable = false;
-                let file = FilePath::new(queue::QUEUES_DIR);
-                let severity = Severity::Inconsistency;
-                findings.add("queue-file-size", severity, &file, (0, 0), e.to_string());
-                ENTRY
+        let file_bytes = queue::infer_file_bytes(&found.queues).unwrap_or(ENTRY);
+        for queue in &found.queues {
+            for file in queue.files.iter().filter(|file| ![0, file_bytes].contains(&file.len)) {
+                let path = queue::file_path(&queue.key, file.base);
+                let detail = format!(
+                    "not as long as the others; it is made anew len={} others={file_bytes}",
+                    file.len
+                );
+                findings.add("queue-file-size", Severity::Note, &path, (0, file.len), detail);
             }
-            Err(e) => return Err(e),
-        };
+        }
         let queues = found
             .queues
             .into_iter()
@@ -104,10 +108,13 @@ impl<'a> QueueCheck<'a> {
             holes: Vec::new(),
             last_hole: PhysicalOffset::ZERO,
             file_bytes,
-            usable,
             queues: queues.collect(),
             open: HashMap::new(),
             levels: DelayLevels::default(),
+            placeholder: None,
+            ahead: PhysicalOffset::ZERO,
+            closed: !context.abandoned && !context.live,
+            live: context.live,
             compared: 0,
             damage: context.damage.iter().map(|d| (d.start, d.end)).collect(),
         })
@@ -129,14 +136,16 @@ impl<'a> QueueCheck<'a> {
     ) -> Result<()> {
         let at = view.physical_offset();
         let end = at + u64::from(view.size());
-        while self.damage.first().is_some_and(|(start, _)| *start < at) {
-            let hole = self.damage.remove(0);
+        self.blank_behind_placeholder(at);
+        while let Some(hole) = self.damage.front().copied().filter(|(start, _)| *start < at) {
+            self.damage.pop_front();
             self.holes.push(hole);
             self.last_hole = hole.1;
         }
         if is_placeholder(view) {
             self.holes.push((at, end));
             self.last_hole = end;
+            self.placeholder = Some(end);
         }
         if !view.has_queue_entry() {
             return Ok(());
@@ -177,10 +186,17 @@ impl<'a> QueueCheck<'a> {
         queue.first.get_or_insert(position);
         queue.next = position + 1;
         queue.last_at = end;
-        if self.usable {
-            self.compare(&key, position, view, findings)?;
+        self.compare(&key, position, view, findings)
+    }
+
+    /// At a segment's end a repair puts a small placeholder, and a blank record for all the rest:
+    /// what lies between it and `next`, where records go on, was lost too.
+    fn blank_behind_placeholder(&mut self, next: PhysicalOffset) {
+        let Some(end) = self.placeholder.take().filter(|end| *end < next) else { return };
+        if let Some(hole) = self.holes.last_mut().filter(|hole| hole.1 == end) {
+            hole.1 = next;
+            self.last_hole = next;
         }
-        Ok(())
     }
 
     /// The record's entry as the files have it, against the record.
@@ -237,7 +253,8 @@ impl<'a> QueueCheck<'a> {
         &mut self,
         findings: &mut Findings<'_>,
     ) -> Result<BTreeMap<QueueKey, u64>> {
-        self.holes.append(&mut self.damage);
+        self.blank_behind_placeholder(self.end);
+        self.holes.extend(self.damage.drain(..));
         self.holes.sort_unstable();
         let keys: Vec<_> = self.queues.keys().cloned().collect();
         let mut ends = BTreeMap::new();
@@ -245,7 +262,23 @@ impl<'a> QueueCheck<'a> {
             let end = self.finish_queue(&key, findings)?;
             ends.insert(key, end);
         }
+        self.tell_ahead(findings);
         Ok(ends)
+    }
+
+    /// Entries for records that are not there: a log that was closed has lost its end. After a
+    /// crash the queues' pages may have reached the disk before the log's.
+    fn tell_ahead(&self, findings: &mut Findings<'_>) {
+        if self.ahead <= self.end || self.live {
+            return;
+        }
+        let (file, offset) = segments::place(self.log_files, self.end);
+        let severity = if self.closed { Severity::Inconsistency } else { Severity::Note };
+        let detail = format!(
+            "the queues know of records behind the log's end: it was longer log_end={} known={}",
+            self.end, self.ahead
+        );
+        findings.add("log-ends-early", severity, &file, (offset, self.ahead - self.end), detail);
     }
 
     fn finish_queue(&mut self, key: &QueueKey, findings: &mut Findings<'_>) -> Result<u64> {
@@ -262,9 +295,6 @@ impl<'a> QueueCheck<'a> {
             findings.add("queue-lags", Severity::Note, &file, range, detail);
         }
         let Some(on_disk) = queue.on_disk.clone() else { return Ok(end) };
-        if !self.usable {
-            return Ok(end);
-        }
         for file in &on_disk.files {
             let from = file.base / ENTRY;
             let to = from + file.len / ENTRY;
@@ -309,6 +339,7 @@ impl<'a> QueueCheck<'a> {
                 known_end = here + 1;
             } else if at >= self.end {
                 ahead.get_or_insert((here, at));
+                self.ahead = self.ahead.max(entry.end());
             } else {
                 let detail = format!(
                     "an entry without a record queue={key} queue_offset={here} log_offset={at}"

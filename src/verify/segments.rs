@@ -7,7 +7,10 @@ use crate::{
     format::file_name,
     log::segment::{LOG_DIR, path_of},
     offset::PhysicalOffset,
-    recovery::{Inspected, files::LogFiles},
+    recovery::{
+        Inspected,
+        files::{LogFiles, NamedSegment, common_size},
+    },
 };
 
 /// Looks for what keeps a store from being opened at all. Returns whether there is nothing.
@@ -15,38 +18,46 @@ pub(super) fn names_are_sound(disk: &dyn Disk, findings: &mut Findings<'_>) -> R
     let dir = FilePath::new(LOG_DIR);
     let entries = disk::list(disk, &dir)?;
     let mut sound = true;
-    let mut bad = |path: &FilePath, len, detail: String, sound: &mut bool| {
-        *sound = false;
-        findings.add("segment-file", Severity::Inconsistency, path, (0, len), detail);
-    };
     let mut segments = Vec::new();
     for entry in entries.iter().filter(|e| e.kind != EntryKind::Directory) {
         let path = dir.join(&entry.name);
         match file_name::position(&entry.name) {
             Some(base) if entry.kind == EntryKind::File => {
-                segments.push((base, entry.len, path));
+                segments.push(NamedSegment { base, len: entry.len, path });
             }
             _ => {
-                let detail = "no segment of the log; move it away".to_owned();
-                bad(&path, entry.len, detail, &mut sound);
+                sound = false;
+                let (severity, range) = (Severity::Inconsistency, (0, entry.len));
+                let detail = "no segment of the log; move it away";
+                findings.add("segment-file", severity, &path, range, detail);
             }
         }
     }
     segments.sort();
-    if segments.last().is_some_and(|(_, len, _)| *len == 0) {
-        segments.pop();
-    }
-    let Some(&(_, first, _)) = segments.first() else { return Ok(sound) };
+    segments.pop_if(|last: &mut NamedSegment| last.len == 0);
+    let size = common_size(&segments).unwrap_or(0);
     let mut end = 0;
-    for (base, len, path) in &segments {
-        if *len != first || *len == 0 {
-            let detail =
-                format!("its size differs from the first segment's size={len} first={first}");
-            bad(path, *len, detail, &mut sound);
+    for NamedSegment { base, len, path } in &segments {
+        if *len != size || *len == 0 {
+            sound = false;
+            // What is cut off is lost; what is too much is not the log's.
+            let severity = match *len < size {
+                true => Severity::Damage,
+                false => Severity::Inconsistency,
+            };
+            let detail = format!(
+                "its size is not that of the log's other segments; restore it from a copy, or see \
+                 `steadfast repair --plan` size={len} others={size}"
+            );
+            let range = ((*len).min(size), len.abs_diff(size));
+            findings.add("segment-file", severity, path, range, detail);
         } else if *base < end {
-            bad(path, *len, "it overlaps the segment before".to_owned(), &mut sound);
+            sound = false;
+            let detail = "it overlaps the segment before";
+            let severity = Severity::Inconsistency;
+            findings.add("segment-file", severity, path, (0, *len), detail);
         }
-        end = base.saturating_add(*len);
+        end = base.saturating_add(size);
     }
     Ok(sound)
 }

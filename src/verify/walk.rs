@@ -5,7 +5,7 @@ use crate::{
     disk::{Access, Disk, failed},
     error::Result,
     format::{frame::is_blank, view::RecordView},
-    log::{DamagedRange, segment::path_of},
+    log::{DamagedRange, damage_in, segment::path_of},
     offset::PhysicalOffset,
     recovery::{files::LogFiles, reader::Reader, scan::Extent},
 };
@@ -43,8 +43,7 @@ impl<'a> Walk<'a> {
     /// The next record, `None` at the log's end.
     pub(super) fn next(&mut self) -> Result<Option<RecordView<'_>>> {
         let (base, size) = loop {
-            let hit = self.damage.iter().find(|d| d.start <= self.at && self.at < d.end);
-            if let Some(hit) = hit {
+            if let Some(hit) = damage_in(self.damage, self.at, self.at + 1) {
                 self.at = hit.end;
             }
             if self.at >= self.end {

@@ -299,6 +299,31 @@ pub(crate) fn a_failed_sync_settles_everybody() {
     check(&image, &acknowledged, &options);
 }
 
+/// A write fails; others have their places behind it already, and write what they have after it.
+/// With its bytes missing nobody would find theirs.
+pub(crate) fn a_failed_write_acknowledges_nobody_behind_it() {
+    let world = World::new(options(FlushMode::Async), AppendPath::Write);
+    let nth = When::Nth(1 + draw(3));
+    let plan = FaultPlan::none().fail(CallKind::Write, nth, Fault::Io).under("commitlog/");
+    world.disk.set_faults(plan);
+    let producers = [0, 1, 2].map(|who| {
+        world.spawn(move |world| {
+            for serial in 0..2 {
+                match world.put(who, serial).and_then(Ticket::wait) {
+                    Ok(receipt) => world.note(&receipt.placement, who, serial),
+                    Err(error) => return assert_eq!(error.kind(), ErrorKind::Faulted),
+                }
+            }
+        })
+    });
+    join(producers);
+    let (acknowledged, options) =
+        (world.acknowledged.lock().unwrap().clone(), world.store.options().clone());
+    let left = world.disk.crash_process();
+    assert!(Arc::into_inner(world.store).unwrap().close().is_err());
+    check(&left, &acknowledged, &options);
+}
+
 /// Wakes a thread of the model.
 struct Unpark(thread::Thread);
 

@@ -83,6 +83,8 @@ mod read;
 mod recovery;
 #[path = "../../src/rederive.rs"]
 mod rederive;
+#[path = "../../src/relocate.rs"]
+mod relocate;
 #[path = "../../src/repair/mod.rs"]
 mod repair;
 #[path = "../../src/rest.rs"]
@@ -177,6 +179,7 @@ fn main() {
             what_is_read_is_whole_async,
             what_is_read_is_whole_async_by_writes,
             a_failed_sync_settles_everybody,
+            a_failed_write_acknowledges_nobody_behind_it,
             closing_settles_who_waits,
             futures_settle_once_or_leave,
             appenders_that_are_held_back_go_on,

@@ -3,7 +3,8 @@
 use std::{fs, os::unix::fs::FileExt, path::Path};
 
 use steadfast::{
-    ErrorKind, Finding, Group, OnDamage, QueueOffset, ReadLimit, Step, Store, disk::sim::Rng,
+    ErrorKind, Finding, Group, Message, OnDamage, QueueOffset, ReadLimit, RecordChecksum, Step,
+    Store, disk::sim::Rng,
 };
 
 use crate::directory::{
@@ -124,6 +125,27 @@ fn a_missing_segment_in_the_middle_is_damage_and_the_others_are_served() {
 }
 
 #[test]
+fn records_of_another_store_in_place_of_a_segment_are_not_served() {
+    let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let kept = filled(home.path(), MESSAGES, Left::Closed);
+    let store = Store::builder(other.path()).options(options()).open().unwrap();
+    for number in 0..MESSAGES {
+        let (queue, body) = (queue(number as i32 % 3), vec![b'o'; 100 + number * 91 % 170]);
+        store.append(&Message::new(&queue, &body)).unwrap().wait().unwrap();
+    }
+    store.close().unwrap();
+    let foreign = SEGMENT_BYTES..2 * SEGMENT_BYTES;
+    let segment = |dir: &Path| segment_of(dir, foreign.start).0;
+    fs::copy(segment(other.path()), segment(home.path())).unwrap();
+    // Read again, in case a wrong entry was kept.
+    for _ in 0..2 {
+        let store = open(home.path(), OnDamage::Refuse).unwrap();
+        check(&store, &kept, |m| foreign.contains(&m.at.get()));
+        store.close().unwrap();
+    }
+}
+
+#[test]
 fn a_log_that_lost_its_end_is_not_opened_as_if_it_were_whole() {
     for left in [Left::Closed, Left::Killed] {
         let home = tempfile::tempdir().unwrap();
@@ -137,6 +159,23 @@ fn a_log_that_lost_its_end_is_not_opened_as_if_it_were_whole() {
             assert_eq!(listing(dir), before, "{left:?} {on_damage:?}");
         }
     }
+}
+
+#[test]
+fn a_position_where_no_record_begins_is_damage_and_not_the_end_of_the_log() {
+    let home = tempfile::tempdir().unwrap();
+    let kept = filled(home.path(), 20, Left::Closed);
+    let store = open(home.path(), OnDamage::Refuse).unwrap();
+    for message in &kept {
+        // The log's last bytes cannot be the beginning of anything.
+        for within in (1..u64::from(message.size) - 8).filter(|n| *n < 100 || n % 7 == 0) {
+            let error = store.record_at(message.at + within).unwrap_err();
+            let at = message.at + within;
+            let named = matches!(error.kind(), ErrorKind::Damaged { at: named, .. } if named == at);
+            assert!(named, "{within} bytes into {message:?}: {error}");
+        }
+    }
+    store.close().unwrap();
 }
 
 #[test]
@@ -158,6 +197,66 @@ fn zeros_over_durable_records_are_damage_and_not_the_end() {
     let ends: Vec<_> = (0..3).map(|id| store.queue_range(&crate::directory::queue(id))).collect();
     let hundred = QueueOffset::new(MESSAGES as u64 / 3);
     assert!(ends.iter().all(|range| range.unwrap().1 == hundred), "{ends:?}");
+}
+
+#[test]
+fn damage_under_an_open_store_is_never_served_also_where_it_hits_the_checksum_itself() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path();
+    let kept = filled(dir, 30, Left::Closed);
+    for reader in [false, true] {
+        let store = match reader {
+            false => open(dir, OnDamage::Refuse).unwrap(),
+            true => Store::builder(dir).options(options()).open_read_only().unwrap(),
+        };
+        let message = &kept[if reader { 20 } else { 10 }];
+        for bit in 0..message.size * 8 {
+            let at = message.at.get() + u64::from(bit / 8);
+            flip(dir, at, (bit % 8) as u8);
+            check(&store, &kept, |m| m.at == message.at);
+            flip(dir, at, (bit % 8) as u8);
+        }
+        check(&store, &kept, |_| false);
+    }
+}
+
+#[test]
+fn a_damaged_checksum_is_seen_also_where_the_frames_are_lost() {
+    let home = tempfile::tempdir().unwrap();
+    let whole = home.path().join("whole");
+    let kept = filled(&whole, 30, Left::Closed);
+    fs::remove_dir_all(whole.join("steadfast/frames")).unwrap();
+    let lost = &kept[10];
+    let tail = 30.min(lost.size.into());
+    for within in u64::from(lost.size) - tail..lost.size.into() {
+        let dir = home.path().join(format!("{within}"));
+        copy(&whole, &dir);
+        flip(&dir, lost.at.get() + within, 2);
+        let error = open(&dir, OnDamage::Refuse).expect_err("the damage was not seen");
+        let ErrorKind::Damaged { at, .. } = error.kind() else { panic!("{error}") };
+        assert_eq!(at, lost.at, "{error}");
+    }
+}
+
+#[test]
+fn records_without_a_checksum_are_sound_also_when_the_slot_that_says_so_rots() {
+    let home = tempfile::tempdir().unwrap();
+    let whole = home.path().join("whole");
+    let mut kept = filled(&whole, 30, Left::Closed);
+    let mut plain = options();
+    plain.record_checksum = RecordChecksum::Off;
+    let store = Store::builder(&whole).options(plain).open().unwrap();
+    put(&store, &mut kept, 30);
+    store.abandon();
+    for slot in [0, 4096] {
+        let dir = home.path().join(format!("{slot}"));
+        copy(&whole, &dir);
+        let path = dir.join("steadfast/checkpoint");
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(&[0; 512], slot).unwrap();
+        let store = open(&dir, OnDamage::Refuse).unwrap();
+        check(&store, &kept, |_| false);
+    }
 }
 
 /// Damages the last record of each queue in turn, at its byte `within`, in a copy of `whole`, which
@@ -195,6 +294,14 @@ fn a_damaged_last_record_tells_its_queue_offset() {
 }
 
 #[test]
+fn a_damaged_last_record_tells_its_queue_offset_without_its_topic() {
+    let home = tempfile::tempdir().unwrap();
+    let kept = filled(home.path(), MESSAGES, Left::Killed);
+    // The magic: the record cannot be taken apart, but its fixed fields lie where they should.
+    last_offsets_are_not_given_again(home.path(), &kept, 5);
+}
+
+#[test]
 fn committed_offsets_tell_what_a_damaged_last_record_does_not() {
     let home = tempfile::tempdir().unwrap();
     let store = Store::builder(home.path()).options(options()).open().unwrap();
@@ -206,8 +313,8 @@ fn committed_offsets_tell_what_a_damaged_last_record_does_not() {
     }
     store.step(Step::SaveOffsets).unwrap();
     store.abandon();
-    // The magic: nothing of the record is believed.
-    last_offsets_are_not_given_again(home.path(), &kept, 5);
+    // Its position: nothing of the record is believed.
+    last_offsets_are_not_given_again(home.path(), &kept, 30);
 }
 
 #[test]
@@ -217,7 +324,7 @@ fn queue_files_tell_what_a_damaged_last_record_does_not() {
     // As if the entries had been written out before the kill: a twin's, which closed.
     filled(closed.path(), MESSAGES, Left::Closed);
     copy(&closed.path().join("consumequeue"), &home.path().join("consumequeue"));
-    last_offsets_are_not_given_again(home.path(), &kept, 5);
+    last_offsets_are_not_given_again(home.path(), &kept, 30);
 }
 
 #[test]
@@ -256,4 +363,26 @@ fn a_read_only_open_says_what_would_be_cut_and_cuts_nothing() {
     let said = store.recovery().to_string();
     assert!(said.contains("cut 4 bytes") && said.contains("quarantine/"), "{said}");
     assert_eq!(done(&store), Some(true));
+}
+
+/// The next offset was that of the missing segment's beginning, where the log was not read again.
+#[test]
+fn a_log_whose_last_records_lay_in_a_missing_segment_goes_on_behind_it() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path();
+    let mut kept = filled(dir, MESSAGES, Left::Killed);
+    let last = kept.last().unwrap().at.get();
+    let (missing, behind) = (last - last % SEGMENT_BYTES, last.next_multiple_of(SEGMENT_BYTES));
+    fs::remove_file(segment_of(dir, missing).0).unwrap();
+    kept.retain(|m| m.at.get() < missing);
+    // It was made ahead.
+    let next = fs::File::create(dir.join(format!("commitlog/{behind:020}"))).unwrap();
+    next.set_len(SEGMENT_BYTES).unwrap();
+    for _ in 0..2 {
+        let store = open(dir, OnDamage::Serve).unwrap();
+        put(&store, &mut kept, 10);
+        assert!(kept.last().unwrap().at.get() >= behind, "{:?}", kept.last());
+        check(&store, &kept, |_| false);
+        store.close().unwrap();
+    }
 }

@@ -6,9 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use steadfast::{Group, OnDamage, QueueOffset, Store, StoreTime, disk::sim::Rng};
+use steadfast::{
+    FlushMode, Group, Message, OnDamage, QueueOffset, Step, Store, StoreTime, VerifyFinding,
+    disk::sim::Rng,
+};
 
-use crate::directory::{Kept, Left, body, check, copy, filled, key, open, put, queue};
+use crate::directory::{
+    Kept, Left, SEGMENT_BYTES, body, check, copy, filled, key, open, options, put, queue,
+};
 
 const MESSAGES: usize = 300;
 /// What can be derived from the log.
@@ -165,4 +170,73 @@ fn consumer_offsets_come_from_the_backup_and_broken_ones_are_never_taken_for_non
     fs::write(dir.join("config/consumerOffset.json.bak"), "nor this").unwrap();
     let error = open(dir, OnDamage::Refuse).unwrap_err().to_string();
     assert!(error.contains("consumerOffset.json"), "{error}");
+}
+
+/// After a power failure an index file's header may count entries that are not there.
+#[test]
+fn entries_that_no_checkpoint_vouches_for_are_no_inconsistency() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path();
+    let builder = Store::builder(dir).options(options().flush(FlushMode::Async));
+    let store = builder.open_stepped().unwrap();
+    for number in 0..40 {
+        let (queue, body, key) = (queue(0), body(number), key(number));
+        store.append(&Message::new(&queue, &body).key(&key)).unwrap().wait().unwrap();
+        if number == 19 {
+            for step in [Step::Flush, Step::Dispatch, Step::Checkpoint] {
+                store.step(step).unwrap();
+            }
+        }
+    }
+    store.step(Step::Dispatch).unwrap();
+    store.abandon();
+    let path = files_under(&dir.join("index")).remove(0);
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    let header_and_slots = 40 + 4 * u64::from(options().index_slots);
+    let verified = |file: &fs::File, from: u64, to: u64| {
+        let zeros = vec![0; 20 * (to - from) as usize];
+        file.write_all_at(&zeros, header_and_slots + 20 * from).unwrap();
+        let mut found = Vec::new();
+        let mut tell = |finding: &VerifyFinding| found.push(finding.to_string());
+        let summary = steadfast::verify(dir, &options(), &mut tell, &mut |_, _| {}).unwrap();
+        (summary.is_sound(), found)
+    };
+    let (sound, found) = verified(&file, 21, 41);
+    assert!(sound, "{found:?}");
+    let (sound, found) = verified(&file, 20, 21);
+    assert!(!sound, "the checkpoint vouches for this one: {found:?}");
+}
+
+/// Entries know seconds only, so an index file that lost its last ones ends at the end of a second.
+#[test]
+fn an_index_file_that_an_open_cut_is_sound() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path();
+    let options = options().flush(FlushMode::Async);
+    let store = Store::builder(dir).options(options.clone()).open_stepped().unwrap();
+    let mut kept = Vec::new();
+    for number in 0..40 {
+        let (queue, body, key) = (queue(0), body(number), key(number));
+        let ticket = store.append(&Message::new(&queue, &body).key(&key)).unwrap();
+        kept.push(ticket.placement().physical_offset.get());
+        if number == 19 {
+            for step in [Step::Flush, Step::Dispatch, Step::Checkpoint] {
+                store.step(step).unwrap();
+            }
+        }
+    }
+    store.step(Step::Dispatch).unwrap();
+    store.abandon();
+    // The power failed, and the log lost what the index has.
+    for path in files_under(&dir.join("commitlog")) {
+        let base: u64 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let from = kept[20].saturating_sub(base).min(SEGMENT_BYTES);
+        file.write_all_at(&vec![0; (SEGMENT_BYTES - from) as usize], from).unwrap();
+    }
+    Store::builder(dir).options(options.clone()).open().unwrap().close().unwrap();
+    let mut found = Vec::new();
+    let mut tell = |finding: &VerifyFinding| found.push(finding.to_string());
+    let summary = steadfast::verify(dir, &options, &mut tell, &mut |_, _| {}).unwrap();
+    assert!(summary.is_sound() && found.is_empty(), "{found:?}");
 }

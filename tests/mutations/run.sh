@@ -36,7 +36,7 @@ caught_by() {
     how=$(sed -n 's/^test \(.*\) \.\.\. FAILED after \([0-9]*\) schedules.*/\1|\2 schedules/p' run.log | head -n 1)
     echo "${how:-interleavings|stopped}"
   elif begun=$SECONDS; ! timeout 600 cargo test -q --release --test it -- sim:: concurrency:: \
-    futures:: >run.log 2>&1; then
+    futures:: corruption:: >run.log 2>&1; then
     how=$(failed run.log)
     echo "${how:-a scripted test}|$((SECONDS - begun)) s"
   elif begun=$SECONDS; ! timeout 900 cargo test -q --release --lib >run.log 2>&1; then

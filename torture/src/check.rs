@@ -48,6 +48,7 @@ pub(crate) fn check(
     let damaged = report.findings.iter().any(|f| matches!(f, Finding::Damage { .. }));
     ensure!(!damaged, "damage where nothing was damaged: {report}");
     let log_end = report.log_end.get();
+    promised.forget_removed(report.log_start.get());
     let mut seen = HashSet::new();
     for id in 0..QUEUES {
         queue_is_whole(&store, id, (hit, log_end), promised, &mut seen)
@@ -60,6 +61,12 @@ pub(crate) fn check(
     positions_are_kept(&store, hit, promised)?;
     store.health().context("health")?;
     store.close().context("close")
+}
+
+/// What the engine said, if it was the engine.
+pub(crate) fn kind_of(error: &anyhow::Error) -> Option<ErrorKind> {
+    let engines = error.chain().find_map(|cause| cause.downcast_ref::<steadfast::Error>());
+    engines.map(steadfast::Error::kind)
 }
 
 /// `verify` finds nothing but what the next open mends without loss.
@@ -97,7 +104,7 @@ fn queue_is_whole(
         ensure!(wanted.peek().is_none(), "the queue {queue} is gone: {:?}", wanted.peek());
         return Ok(());
     };
-    ensure!(min == QueueOffset::ZERO, "{queue} begins at {min}");
+    ensure!(min == QueueOffset::ZERO || promised.retention, "{queue} begins at {min}");
     let mut latest: HashMap<String, u64> = HashMap::new();
     let mut next = min;
     while next < end {

@@ -14,11 +14,15 @@ use tempfile::TempDir;
 
 const PAGE: u64 = 4096;
 
-/// Kinds of file systems whose power can be cut.
+/// Kinds of file systems. Those in an image file can lose their power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Ext4,
     Xfs,
+    Btrfs,
+    Tmpfs,
+    /// Its upper layer is a tmpfs.
+    Overlay,
 }
 
 impl Kind {
@@ -26,22 +30,30 @@ impl Kind {
         match self {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+            Self::Tmpfs => "tmpfs",
+            Self::Overlay => "overlay",
         }
     }
 
-    /// Of the image. The file is sparse.
-    fn bytes(self) -> u64 {
+    /// The smallest that is made; the file of an image is sparse.
+    fn least_bytes(self) -> u64 {
         match self {
-            Self::Ext4 => 128 << 20,
-            // mkfs.xfs makes none smaller.
+            Self::Ext4 | Self::Tmpfs | Self::Overlay => 8 << 20,
             Self::Xfs => 320 << 20,
+            Self::Btrfs => 128 << 20,
         }
+    }
+
+    fn in_memory(self) -> bool {
+        matches!(self, Self::Tmpfs | Self::Overlay)
     }
 }
 
-/// A mounted image. Unmounted and removed when dropped.
+/// A mounted file system. Unmounted and removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Mounted {
+    kind: Kind,
     home: TempDir,
     mounted: bool,
 }
@@ -53,17 +65,69 @@ impl Mounted {
     ///
     /// What this machine or user cannot do.
     pub(crate) fn new(kind: Kind) -> Result<Self> {
-        let home = tempfile::Builder::new().prefix("steadfast-power-cut-").tempdir()?;
-        let mut this = Self { home, mounted: false };
-        File::create(this.image())?.set_len(kind.bytes())?;
+        Self::sized(kind, kind.least_bytes().max(128 << 20))
+    }
+
+    /// Makes and mounts the smallest that there is.
+    ///
+    /// # Errors
+    ///
+    /// What this machine or user cannot do.
+    pub(crate) fn small(kind: Kind) -> Result<Self> {
+        Self::sized(kind, kind.least_bytes())
+    }
+
+    fn sized(kind: Kind, bytes: u64) -> Result<Self> {
+        let home = tempfile::Builder::new().prefix("steadfast-mounted-").tempdir()?;
+        let mut this = Self { kind, home, mounted: false };
+        fs::create_dir(this.root())?;
+        if kind.in_memory() {
+            this.mount_in_memory(bytes)?;
+            return Ok(this);
+        }
+        File::create(this.image())?.set_len(bytes)?;
         let force = if kind == Kind::Ext4 { "-F" } else { "-f" };
         run(Command::new(format!("mkfs.{}", kind.name())).args(["-q", force]).arg(this.image()))?;
-        fs::create_dir(this.root())?;
         this.mount()?;
         Ok(this)
     }
 
-    fn image(&self) -> PathBuf {
+    fn mount_in_memory(&mut self, bytes: u64) -> Result<()> {
+        let size = format!("size={bytes}");
+        let root = self.root();
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&root))?;
+        self.mounted = true;
+        if self.kind == Kind::Overlay {
+            let at = |name: &str| root.join(name).display().to_string();
+            for name in ["lower", "upper", "work", "merged"] {
+                fs::create_dir(root.join(name))?;
+            }
+            let (lower, upper, work) = (at("lower"), at("upper"), at("work"));
+            let layers = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+            let merged = root.join("merged");
+            run(Command::new("mount")
+                .args(["-t", "overlay", "-o", &layers, "overlay"])
+                .arg(merged))?;
+        }
+        Ok(())
+    }
+
+    /// Where files can be made.
+    pub(crate) fn top(&self) -> PathBuf {
+        if self.kind == Kind::Overlay { self.root().join("merged") } else { self.root() }
+    }
+
+    /// Changes how it is mounted.
+    ///
+    /// # Errors
+    ///
+    /// The system says no.
+    pub(crate) fn remount(&self, options: &str) -> Result<()> {
+        run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(self.top()))
+    }
+
+    /// The file that holds it. While it is mounted, nobody else may use it.
+    pub(crate) fn image(&self) -> PathBuf {
         self.home.path().join("image")
     }
 
@@ -72,7 +136,12 @@ impl Mounted {
         self.home.path().join("root")
     }
 
-    fn mount(&mut self) -> Result<()> {
+    /// Mounts it, with what its journal has to replay.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be mounted.
+    pub(crate) fn mount(&mut self) -> Result<()> {
         run(Command::new("mount").args(["-o", "loop"]).arg(self.image()).arg(self.root()))?;
         self.mounted = true;
         Ok(())
@@ -145,7 +214,15 @@ impl Mounted {
         self.mount()
     }
 
-    fn unmount(&mut self) -> Result<()> {
+    /// Unmounts it; nobody may have a file open.
+    ///
+    /// # Errors
+    ///
+    /// It stays busy.
+    pub(crate) fn unmount(&mut self) -> Result<()> {
+        if self.kind == Kind::Overlay {
+            let _ = run(Command::new("umount").arg("-l").arg(self.top()));
+        }
         let mut tries = 0;
         // A process that was killed lets go of its mappings a little later.
         while let Err(error) = run(Command::new("umount").arg(self.root())) {
@@ -181,7 +258,12 @@ fn list(dir: &Path, files: &mut Vec<(PathBuf, u64)>) {
     }
 }
 
-fn run(command: &mut Command) -> Result<()> {
+/// Runs it to its end.
+///
+/// # Errors
+///
+/// It cannot be run or fails, with what it said.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let done = command
         .stdin(Stdio::null())

@@ -47,6 +47,7 @@ impl Trial for PowerCut {
         match self.kind {
             Kind::Ext4 => "power-cut-ext4",
             Kind::Xfs => "power-cut-xfs",
+            _ => "power-cut",
         }
     }
 

@@ -37,7 +37,7 @@ pub(crate) struct Position {
 }
 
 /// Everything that was ever promised.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Promised {
     /// By queue and offset.
     pub(crate) at: BTreeMap<(i32, u64), Placed>,
@@ -55,6 +55,16 @@ pub(crate) struct Promised {
     pub(crate) errors_expected: bool,
     /// The power is failing: nobody would have heard what is said now.
     pub(crate) too_late: bool,
+    /// The log failed: whatever is acknowledged from here on was on its way.
+    pub(crate) faulted: bool,
+    /// How many acknowledgements came then.
+    pub(crate) late: u64,
+    /// How many queues were read after an error, and why one could not be.
+    pub(crate) read_after_error: (u64, Option<String>),
+    /// The longest that somebody waited for an error, in microseconds.
+    pub(crate) waited: u64,
+    /// The store was told to remove old segments.
+    pub(crate) retention: bool,
 }
 
 impl Promised {
@@ -75,6 +85,7 @@ impl Promised {
                     durable: mode == Mode::Sync && !self.too_late,
                 };
                 self.acknowledged += u64::from(said == "PUT_OK");
+                self.late += u64::from(said == "PUT_OK" && self.faulted);
                 self.place(at, placed).with_context(|| format!("the writer said: {line}"))
             }
             // The outcome is unknown: it may be there or not.
@@ -96,8 +107,23 @@ impl Promised {
                 self.positions.insert((thread.parse()?, queue.parse()?), position);
                 Ok(())
             }
-            ["ERROR", kind, ..] if self.errors_expected && kind != "Wrong" => {
+            ["ERROR", kind, ..]
+                if self.errors_expected && kind != "Wrong" && !line.contains("panicked") =>
+            {
                 *self.errors.entry(kind.to_owned()).or_default() += 1;
+                self.faulted |= kind == "Faulted";
+                Ok(())
+            }
+            ["WAITED", micros] => {
+                self.waited = self.waited.max(micros.parse()?);
+                Ok(())
+            }
+            ["READ_ON"] => {
+                self.read_after_error.0 += 1;
+                Ok(())
+            }
+            ["READ_FAILED", ..] => {
+                self.read_after_error.1.get_or_insert(line.to_owned());
                 Ok(())
             }
             _ => bail!("the writer said: {line}"),
@@ -121,6 +147,13 @@ impl Promised {
     /// lost is the log's end, and nothing before it.
     pub(crate) fn must_be_there(&self, placed: &Placed, hit: Hit, log_end: u64) -> bool {
         hit == Hit::Process || placed.durable || placed.end <= self.durable || placed.end <= log_end
+    }
+
+    /// Forgets what lies before `log_start`, where retention may have removed it.
+    pub(crate) fn forget_removed(&mut self, log_start: u64) {
+        if self.retention {
+            self.at.retain(|_, placed| placed.physical >= log_start);
+        }
     }
 
     /// Forgets what a power failure took lawfully: its offsets are given again.

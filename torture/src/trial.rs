@@ -9,7 +9,10 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use steadfast::disk::sim::Rng;
 
-use crate::{kills::Kills, mounted::Kind, power_cut::PowerCut, stress::Stress};
+use crate::{
+    at_rest::AtRest, calls::Calls, full::Full, fuse::Fuse, kills::Kills, mounted::Kind,
+    power_cut::PowerCut, qemu::Qemu, stress::Stress,
+};
 
 /// One way of hurting a store, over and over.
 pub(crate) trait Trial {
@@ -38,8 +41,17 @@ pub(crate) fn all() -> Vec<Box<dyn Trial>> {
     vec![
         Box::new(Kills::default()),
         Box::new(Stress::default()),
+        Box::new(AtRest::default()),
         Box::new(PowerCut::on(Kind::Ext4)),
         Box::new(PowerCut::on(Kind::Xfs)),
+        Box::new(Fuse::default()),
+        Box::new(Calls::default()),
+        Box::new(Full::on(Kind::Tmpfs)),
+        Box::new(Full::on(Kind::Ext4)),
+        Box::new(Full::on(Kind::Xfs)),
+        Box::new(Full::on(Kind::Btrfs)),
+        Box::new(Full::on(Kind::Overlay)),
+        Box::new(Qemu::at_most(2)),
     ]
 }
 

@@ -8,6 +8,8 @@
 //! | `SEEN name queue offset physical end` | a reader got it |
 //! | `DURABLE physical` | the durable watermark |
 //! | `COMMITTING thread queue offset`, `SAVED thread queue offset` | a group's position |
+//! | `READ_ON`, `READ_FAILED text` | a queue was read after an error, or could not be |
+//! | `WAITED micros` | how long the call took that failed |
 //! | `ERROR kind text` | what failed; it ends, or goes on with `--go-on` |
 
 use std::{
@@ -16,7 +18,7 @@ use std::{
     process::{self, ExitCode},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::ValueEnum;
@@ -24,7 +26,13 @@ use steadfast::{
     Error, FlushMode, Message, Options, QueueOffset, ReadLimit, Result, Store, disk::sim::Rng,
 };
 
-use crate::message::{QUEUES, body, group, name_of, queue};
+use crate::{
+    life,
+    message::{QUEUES, body, group, name_of, queue},
+};
+
+/// Messages that are acknowledged at once, at most.
+pub(crate) const BATCH: u64 = 5;
 
 /// When an append is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -58,6 +66,18 @@ pub(crate) struct Args {
     /// Says errors and goes on
     #[arg(long)]
     pub(crate) go_on: bool,
+    /// No append is refused before the file system itself refuses
+    #[arg(long)]
+    fill: bool,
+    /// A short life on one thread instead, the same each time
+    #[arg(long)]
+    pub(crate) stepped: bool,
+    /// With --stepped: whole segments are removed as soon as there is a newer one
+    #[arg(long)]
+    pub(crate) retain: bool,
+    /// With --stepped: ends without closing the store
+    #[arg(long)]
+    pub(crate) abandon: bool,
 }
 
 /// Small files, so that they roll often.
@@ -76,8 +96,15 @@ pub(crate) fn options(mode: Mode) -> Options {
 
 /// Opens, writes until killed or done, closes.
 pub(crate) fn run(args: &Args) -> ExitCode {
+    if args.stepped {
+        return life::run(args);
+    }
     say("opening");
-    let store = match Store::builder(&args.dir).options(options(args.mode)).open() {
+    let mut options = options(args.mode);
+    if args.fill {
+        options.retention.refuse_ratio = 100;
+    }
+    let store = match Store::builder(&args.dir).options(options).open() {
         Ok(store) => store,
         Err(e) => {
             failed(&e);
@@ -94,7 +121,11 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         for n in 0..args.readers {
             scope.spawn(move || read(store, n as i32 % QUEUES, done));
         }
-        writers.into_iter().for_each(|writer| drop(writer.join()));
+        for writer in writers {
+            if writer.join().is_err() {
+                say("ERROR Wrong a thread panicked");
+            }
+        }
         done.store(true, Relaxed);
     });
     match store.close() {
@@ -112,6 +143,7 @@ fn write(store: &Store, args: &Args, thread: u64) {
     let mut appends = 0;
     while args.appends.is_none_or(|most| appends < most) {
         appends += 1;
+        let begun = Instant::now();
         let result = append(store, args, thread, &mut serial, &mut rng).and_then(|()| {
             say(&format!("DURABLE {}", store.progress().durable));
             if rng.chance(1, 16) { commit(store, thread, &mut rng) } else { Ok(()) }
@@ -120,6 +152,12 @@ fn write(store: &Store, args: &Args, thread: u64) {
             failed(&e);
             if !args.go_on {
                 process::exit(4);
+            }
+            say(&format!("WAITED {}", begun.elapsed().as_micros()));
+            // Reading goes on as if nothing had happened.
+            match life::read(store, rng.below(QUEUES as u64) as i32) {
+                Ok(()) => say("READ_ON"),
+                Err(e) => say(&format!("READ_FAILED {e}")),
             }
             // Whoever is told of an error waits a little before trying again.
             thread::sleep(Duration::from_millis(5));
@@ -131,7 +169,7 @@ fn write(store: &Store, args: &Args, thread: u64) {
 fn append(store: &Store, args: &Args, thread: u64, serial: &mut u64, rng: &mut Rng) -> Result<()> {
     let id = rng.below(QUEUES as u64) as i32;
     let queue = queue(id)?;
-    let count = if rng.chance(1, 8) { rng.within(2..6) } else { 1 };
+    let count = if rng.chance(1, 8) { rng.within(2..BATCH + 1) } else { 1 };
     let round = args.round;
     let names: Vec<_> =
         (*serial..*serial + count).map(|s| format!("r{round}-t{thread}-s{s}")).collect();
@@ -189,14 +227,14 @@ fn read(store: &Store, id: i32, done: &AtomicBool) {
 }
 
 /// One line to the parent, in one write. A parent that is gone ends the writer.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     if out.write_all(format!("{text}\n").as_bytes()).and_then(|()| out.flush()).is_err() {
         process::exit(3);
     }
 }
 
-fn failed(error: &Error) {
+pub(crate) fn failed(error: &Error) {
     let kind = format!("{:?}", error.kind());
     let kind = kind.split(' ').next().unwrap_or_default().to_owned();
     say(&format!("ERROR {kind} {}", error.to_string().replace('\n', " ")));

@@ -7,10 +7,10 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use steadfast::disk::sim::Rng;
 
 use crate::{promised::Promised, writer::Mode};
@@ -55,13 +55,23 @@ impl Writing {
             }
         };
         let mode = if start.mode == Mode::Sync { "sync" } else { "async" };
-        let mut child = command
+        command
             .arg("writer")
             .arg(start.dir)
             .args(["--mode", mode])
             .args(["--seed", &start.seed.to_string()])
             .args(["--round", &start.round.to_string()])
-            .args(start.more)
+            .args(start.more);
+        Self::spawn(&mut command, start.mode)
+    }
+
+    /// Starts what says a writer's lines on its standard output.
+    ///
+    /// # Errors
+    ///
+    /// The process cannot be started.
+    pub(crate) fn spawn(command: &mut Command, mode: Mode) -> Result<Self> {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -77,7 +87,7 @@ impl Writing {
                 line.clear();
             }
         });
-        Ok(Self { child, lines, open: false, mode: start.mode })
+        Ok(Self { child, lines, open: false, mode })
     }
 
     /// Takes what it says for a random while, at least until it has opened the store; now and then
@@ -106,6 +116,66 @@ impl Writing {
                 return Ok(());
             }
         }
+    }
+
+    /// Waits for its first word, which is that it opens the store.
+    ///
+    /// # Errors
+    ///
+    /// It says something else, ends, or hangs.
+    pub(crate) fn began(&mut self, within: Duration) -> Result<()> {
+        match self.lines.recv_timeout(within) {
+            Ok(line) => ensure!(line == "opening", "not a writer's first word: {line}"),
+            Err(e) => bail!("the writer does not begin: {e}"),
+        }
+        Ok(())
+    }
+
+    /// Takes what it says for a while.
+    ///
+    /// # Errors
+    ///
+    /// It says what it may not say, or ends.
+    pub(crate) fn watch_for(&mut self, time: Duration, promised: &mut Promised) -> Result<()> {
+        let until = Instant::now() + time;
+        loop {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.take(&line, promised)?,
+                Err(RecvTimeoutError::Timeout) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => return self.refused_to_open(promised),
+            }
+        }
+    }
+
+    /// Takes what it says until `done`. `false` if it could not open the store, and said so.
+    ///
+    /// # Errors
+    ///
+    /// It says what it may not say, ends, or hangs.
+    pub(crate) fn watch_until(
+        &mut self,
+        promised: &mut Promised,
+        done: impl Fn(&Promised) -> bool,
+    ) -> Result<bool> {
+        let until = Instant::now() + STUCK;
+        while !done(promised) {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.take(&line, promised)?,
+                Err(RecvTimeoutError::Timeout) => bail!("what was waited for never came"),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.refused_to_open(promised)?;
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn refused_to_open(&mut self, promised: &Promised) -> Result<()> {
+        let status = self.child.wait()?;
+        let refused = promised.errors_expected && !self.open && status.code() == Some(1);
+        ensure!(refused, "the writer went away: {status}");
+        Ok(())
     }
 
     /// Takes what it said up to now.
@@ -137,10 +207,13 @@ impl Writing {
     /// It said what it may not say.
     pub(crate) fn finish(mut self, promised: &mut Promised) -> Result<ExitStatus> {
         // Ends when the last one who could write to the pipe is gone.
-        while let Ok(line) = self.lines.recv() {
-            self.take(&line, promised)?;
+        loop {
+            match self.lines.recv_timeout(STUCK) {
+                Ok(line) => self.take(&line, promised)?,
+                Err(RecvTimeoutError::Disconnected) => return Ok(self.child.wait()?),
+                Err(RecvTimeoutError::Timeout) => bail!("the writer hangs"),
+            }
         }
-        Ok(self.child.wait()?)
     }
 
     fn take(&mut self, line: &str, promised: &mut Promised) -> Result<()> {

@@ -80,10 +80,11 @@ fn every_flipped_bit_is_found() {
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
             let checked = RecordView::parse(&bytes).ok().and_then(|view| view.verify().ok());
-            // In the property's own name or digits a flip leaves a record without record CRC.
+            // In the property's own name a flip leaves a record without record CRC.
             let found = checked.is_none_or(|checked| !checked.record_crc);
             assert!(found, "bit={bit} {sample:?}");
-            if bit / 8 < bytes.len() - CRC_TAIL {
+            let name = bytes.len() - CRC_TAIL..bytes.len() - CRC_TAIL + CRC_TAIL_NAME.len();
+            if !name.contains(&(bit / 8)) {
                 assert_eq!(checked, None, "bit={bit} {sample:?}");
             }
             bytes[bit / 8] ^= 1 << (bit % 8);

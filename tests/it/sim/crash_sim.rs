@@ -61,7 +61,13 @@ fn crash_sim() {
                 break;
             }
             let result = run(seed, false);
-            done.fetch_add(1, Relaxed);
+            let so_far = done.fetch_add(1, Relaxed) + 1;
+            if so_far.is_multiple_of(50_000) {
+                println!(
+                    "crash_sim: {so_far} schedules in {:.0} s",
+                    started.elapsed().as_secs_f64()
+                );
+            }
             match result {
                 Ok(found) => counts.add(&found),
                 Err(why) => {
