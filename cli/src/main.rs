@@ -1,4 +1,4 @@
-//! `steadfast`: looks into, fills, checks and mends message stores, and measures the engine.
+//! `steadfast`: serves, looks into, fills, checks and mends message stores, and measures the engine.
 
 mod bench;
 mod dump;
@@ -10,6 +10,7 @@ mod options;
 mod output;
 mod put;
 mod repair;
+mod serve;
 mod time;
 mod verify;
 
@@ -19,7 +20,8 @@ use clap::{Parser, Subcommand};
 
 /// A message log that keeps every message it acknowledged.
 ///
-/// The commands work on a directory: one that this program made, or one of a RocketMQ 5.x broker.
+/// `serve` is a broker for RocketMQ's clients. The other commands work on a directory: one that this
+/// program made, or one of a RocketMQ 5.x broker.
 #[derive(Debug, Parser)]
 #[command(name = "steadfast", version, propagate_version = true, after_help = EXIT_CODES)]
 struct Cli {
@@ -36,6 +38,7 @@ Exit status:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Args),
     Put(put::Args),
     Get(get::Args),
     Dump(dump::Args),
@@ -46,6 +49,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
         Command::Put(args) => put::run(&args),
         Command::Get(args) => get::run(&args),
         Command::Dump(args) => dump::run(&args),

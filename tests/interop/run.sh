@@ -40,7 +40,7 @@ build_java() {
   for version in "${versions[@]}"; do
     [ -f "$target/lib-$version/.complete" ] && [ -f "$target/store-java-1.jar" ] &&
       [ ! "$driver/pom.xml" -nt "$target/lib-$version/.complete" ] &&
-      [ ! "$driver/src/main/java/interop/StoreTool.java" -nt "$target/store-java-1.jar" ] && continue
+      [ -z "$(find "$driver/src" -newer "$target/store-java-1.jar" -name '*.java')" ] && continue
     need mvn
     echo "building the Java driver, store $version"
     if [ "$version" = "${versions[0]}" ]; then

@@ -1,0 +1,400 @@
+//! Starting and stopping a broker, and what all its parts share.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use steadfast::Store;
+use tokio::{sync::Notify, task::JoinSet};
+use tracing::{info, warn};
+
+use crate::{
+    BrokerConfig,
+    clients::Clients,
+    config::Role,
+    delay::{self, Progress},
+    groups::{Group, Groups},
+    locks::Locks,
+    names,
+    namesrv::{
+        Directory, Routes,
+        data::{TopicConfig, perm},
+        forget_silent,
+    },
+    net::{Server, Stop},
+    processor::Processor,
+    properties,
+    protocol::{Refused, refuse, status},
+    registration::{self, Registry},
+    timer::{self, Timers},
+    topics::{Creating, Topics},
+    transaction::{self, Transactions},
+};
+
+/// How often small files are written, if they changed.
+const SAVE: Duration = Duration::from_secs(1);
+
+/// What all parts of a broker share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) config: BrokerConfig,
+    pub(crate) store: Store,
+    /// Where clients find us; part of the ids of messages.
+    pub(crate) address: SocketAddr,
+    pub(crate) topics: Topics,
+    pub(crate) groups: Groups,
+    pub(crate) clients: Clients,
+    pub(crate) locks: Locks,
+    pub(crate) delays: Progress,
+    pub(crate) timers: Timers,
+    pub(crate) transactions: Transactions,
+    pub(crate) stop: Stop,
+    /// How many pulls wait.
+    pub(crate) waiting: AtomicUsize,
+    registry: Registry,
+    turn: AtomicU32,
+    started: i64,
+}
+
+impl Core {
+    /// Whether an acknowledgement waits for slaves.
+    pub(crate) fn wants_slave(&self) -> bool {
+        self.config.role == Role::SyncMaster
+    }
+
+    /// Where slaves find us.
+    pub(crate) fn ha_address(&self) -> String {
+        SocketAddr::new(self.address.ip(), self.address.port().wrapping_add(1)).to_string()
+    }
+
+    /// One of so many queues, another one each time.
+    pub(crate) fn any_of(&self, queues: i32) -> i32 {
+        (self.turn.fetch_add(1, Ordering::Relaxed) % queues.max(1) as u32) as i32
+    }
+
+    /// A unique key for a message whose client gave it none.
+    pub(crate) fn unique_key(&self) -> String {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let process = std::process::id() as u16;
+        let ip = match self.address.ip() {
+            IpAddr::V4(ip) => u32::from(ip),
+            IpAddr::V6(ip) => u128::from(ip) as u32,
+        };
+        format!(
+            "{ip:08X}{process:04X}{:08X}{:08X}{turn:04X}",
+            self.address.port(),
+            self.started as u32
+        )
+    }
+
+    /// What the broker tells with each message that it takes.
+    pub(crate) fn add_own_properties(&self, encoded: &mut String) {
+        for (name, value) in [
+            ("MSG_REGION", "DefaultRegion"),
+            ("TRACE_ON", "true"),
+            ("CLUSTER", &self.config.cluster),
+        ] {
+            properties::set(encoded, name, value);
+        }
+    }
+
+    /// Makes a topic that somebody sends to. Gives its shape, `None` if it must not be made.
+    pub(crate) fn make_topic_for_send(
+        &self,
+        name: &str,
+        creating: Creating<'_>,
+    ) -> Option<(i32, i32, i32)> {
+        let made = match names::is_of_group(name) {
+            true => self.topics.get(&self.make_group_topic(name.to_owned()))?,
+            false => {
+                let (topic, new) = self.topics.create_by_send(name, creating)?;
+                if new {
+                    info!(topic = name, queues = topic.write_queue_nums, "made by a send");
+                    self.registry.topic_changed(self, &topic);
+                }
+                topic
+            }
+        };
+        Some((made.perm, made.read_queue_nums, made.write_queue_nums))
+    }
+
+    /// What holds for a consumer group, which is taken in if need be and allowed.
+    pub(crate) fn group(&self, name: &str) -> Result<Group, Refused> {
+        self.groups.get_or_create(name, self.config.auto_create_groups).ok_or_else(|| {
+            let why = format!("subscription group [{name}] does not exist");
+            refuse(status::SUBSCRIPTION_GROUP_NOT_EXIST, why)
+        })
+    }
+
+    /// Sees to it that there is such a topic.
+    pub(crate) fn make_topic(&self, topic: TopicConfig) {
+        if self.topics.shape(&topic.topic_name).is_none() && self.topics.add_missing(topic.clone())
+        {
+            self.registry.topic_changed(self, &topic);
+        }
+    }
+
+    /// Sees to it that there is a topic of a group's retries or dead letters. Gives its name.
+    pub(crate) fn make_group_topic(&self, name: String) -> String {
+        self.make_topic(TopicConfig::new(name.clone(), 1, perm::READ_WRITE));
+        name
+    }
+
+    /// Takes a topic in as somebody says it is. It is durable when this returns.
+    pub(crate) fn put_topic(&self, topic: TopicConfig) -> io::Result<()> {
+        self.topics.put(topic.clone());
+        self.topics.save()?;
+        self.registry.topic_changed(self, &topic);
+        Ok(())
+    }
+
+    /// Writes the small files that changed. What fails is told and tried again.
+    fn save(&self) {
+        let saved = [
+            self.topics.save(),
+            self.groups.save(),
+            self.delays.save(self),
+            self.timers.save(self),
+        ];
+        for error in saved.into_iter().filter_map(Result::err) {
+            warn!(%error, "a file of the broker was not written; trying again");
+        }
+    }
+}
+
+/// Why a broker does not start.
+#[derive(Debug)]
+pub struct StartError(Box<dyn std::error::Error + Send + Sync>);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<steadfast::Error> for StartError {
+    fn from(error: steadfast::Error) -> Self {
+        Self(error.into())
+    }
+}
+
+/// A broker that is running, with its name server unless it registers at others.
+///
+/// Dropping it without [`stop`](Self::stop) ends it as a crash would: nothing that was acknowledged
+/// is lost.
+#[derive(Debug)]
+pub struct Broker {
+    core: Arc<Core>,
+    name_server: Option<SocketAddr>,
+    tasks: JoinSet<()>,
+}
+
+impl Broker {
+    /// Opens the store and begins to serve. Needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be opened or listened on, and why.
+    pub async fn start(config: BrokerConfig) -> Result<Self, StartError> {
+        let server = Server::bind(config.listen).await?;
+        let listened = server.address();
+        let address = match &config.advertised {
+            None => listened,
+            Some(host) => {
+                let host: IpAddr = host.parse().map_err(|_| {
+                    let why = format!("brokerIP1 has to be an IP address, not {host:?}");
+                    io::Error::new(io::ErrorKind::InvalidInput, why)
+                })?;
+                SocketAddr::new(host, listened.port())
+            }
+        };
+        let (name_server, registry) = match &config.name_servers[..] {
+            [] => {
+                let bound = Server::bind(config.name_server_listen).await?;
+                (Some(bound), Registry::Embedded(Arc::new(Routes::default())))
+            }
+            servers => {
+                let tasks = servers.iter().map(|_| Arc::new(Notify::new())).collect();
+                (None, Registry::Remote(tasks))
+            }
+        };
+        let data = config.data.clone();
+        let options = config.store.clone();
+        let open = move || Store::builder(&data).options(options).store_host(address).open();
+        let store = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
+        let core = Arc::new(open_core(config, store, address, registry)?);
+        let mut broker = Self { core, name_server: None, tasks: JoinSet::new() };
+        broker.serve(server, name_server);
+        Ok(broker)
+    }
+
+    fn serve(&mut self, server: Server, name_server: Option<Server>) {
+        let core = &self.core;
+        core.registry.register_embedded(core);
+        match (&core.registry, name_server) {
+            (Registry::Embedded(routes), Some(bound)) => {
+                self.name_server = Some(bound.address());
+                let handler = Arc::new(Directory::new(routes.clone()));
+                self.tasks.spawn(bound.run(handler, core.stop.clone()));
+                self.tasks.spawn(forget_silent(routes.clone(), core.stop.clone()));
+            }
+            (Registry::Remote(tasks), _) => {
+                for (server, changed) in core.config.name_servers.iter().zip(tasks) {
+                    self.tasks.spawn(registration::keep(
+                        core.clone(),
+                        server.clone(),
+                        changed.clone(),
+                    ));
+                }
+            }
+            _ => {}
+        }
+        for (level, delay) in core.config.delay_levels.iter().enumerate() {
+            self.tasks.spawn(delay::deliver(core.clone(), level + 1, *delay));
+        }
+        self.tasks.spawn(timer::run(core.clone()));
+        self.tasks.spawn(transaction::run(core.clone()));
+        self.tasks.spawn(housekeeping(core.clone()));
+        let processor = Arc::new(Processor { core: core.clone() });
+        self.tasks.spawn(server.run(processor, core.stop.clone()));
+    }
+
+    /// Where clients find the broker.
+    pub fn address(&self) -> SocketAddr {
+        self.core.address
+    }
+
+    /// Where the embedded name server is, if there is one.
+    pub fn name_server(&self) -> Option<SocketAddr> {
+        self.name_server
+    }
+
+    /// The store, to look into.
+    pub fn store(&self) -> &Store {
+        &self.core.store
+    }
+
+    /// Takes no more requests, lets those that are under way end, and closes the store.
+    ///
+    /// # Errors
+    ///
+    /// Why the store could not be closed cleanly. The next start recovers.
+    pub async fn stop(mut self) -> Result<(), StartError> {
+        self.core.stop.stop();
+        while self.tasks.join_next().await.is_some() {}
+        self.core.save();
+        let mut core = self.core;
+        let flushing = core.clone();
+        tokio::task::spawn_blocking(move || flushing.store.flush())
+            .await
+            .map_err(io::Error::other)??;
+        // Pulls that wait hold on to it; they were told to end.
+        for _ in 0..1000 {
+            core = match Arc::try_unwrap(core) {
+                Ok(core) => {
+                    let closed = tokio::task::spawn_blocking(move || core.store.close());
+                    return Ok(closed.await.map_err(io::Error::other)??);
+                }
+                Err(held) => held,
+            };
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let why = "requests did not end; the next start recovers, nothing is lost";
+        Err(io::Error::new(io::ErrorKind::TimedOut, why).into())
+    }
+}
+
+fn open_core(
+    config: BrokerConfig,
+    store: Store,
+    address: SocketAddr,
+    registry: Registry,
+) -> Result<Core, StartError> {
+    let topics = Topics::open(&config.data, &own_topics(&config))?;
+    find_topics(&topics, &store, &config.data);
+    let groups = Groups::open(&config.data)?;
+    let delays = Progress::open(&config.data)?;
+    let timers = Timers::open(&config.data)?;
+    let transactions = Transactions::open(&store);
+    Ok(Core {
+        store,
+        address,
+        topics,
+        groups,
+        clients: Clients::default(),
+        locks: Locks::default(),
+        delays,
+        timers,
+        transactions,
+        stop: Stop::new(),
+        waiting: AtomicUsize::new(0),
+        registry,
+        turn: AtomicU32::new(0),
+        started: crate::now_millis(),
+        config,
+    })
+}
+
+/// The topics whose shape depends on the settings.
+fn own_topics(config: &BrokerConfig) -> Vec<TopicConfig> {
+    let like = perm::READ_WRITE | perm::INHERIT;
+    let levels = config.delay_levels.len() as i32;
+    let mut own = vec![
+        TopicConfig::new(names::SCHEDULE, levels, perm::READ_WRITE),
+        TopicConfig::new(names::TIMER, 1, perm::READ_WRITE),
+        TopicConfig::new(config.cluster.clone(), 16, like),
+        TopicConfig::new(config.name.clone(), 1, like),
+    ];
+    if config.auto_create_topics {
+        own.push(TopicConfig::new(names::AUTO_CREATE, config.default_queues, like));
+    }
+    own
+}
+
+/// Topics with messages that no file tells of: they were made by a send just before a crash, or
+/// the file is gone. Without them nobody could consume what was acknowledged.
+fn find_topics(topics: &Topics, store: &Store, data: &Path) {
+    let mut queues = std::collections::BTreeMap::new();
+    for queue in store.queues() {
+        let most = queues.entry(queue.topic().to_owned()).or_insert(0);
+        *most = queue.queue_id().saturating_add(1).max(*most);
+    }
+    for (name, count) in queues {
+        let topic = TopicConfig::new(name.clone(), count, perm::READ_WRITE);
+        if topics.add_missing(topic) {
+            info!(topic = %name, queues = count, data = %data.display(), "found by its messages");
+        }
+    }
+}
+
+async fn housekeeping(core: Arc<Core>) {
+    let mut tick = tokio::time::interval(SAVE);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {
+                core.clients.expire(Instant::now());
+                let saving = core.clone();
+                let saved = tokio::task::spawn_blocking(move || saving.save()).await;
+                if let Err(error) = saved {
+                    warn!(%error, "files of the broker were not written");
+                }
+            }
+            () = core.stop.stopped() => return,
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The numbers of requests, as `RequestCode` of RocketMQ has them.
+
+pub(crate) const SEND_MESSAGE: i32 = 10;
+pub(crate) const PULL_MESSAGE: i32 = 11;
+pub(crate) const QUERY_MESSAGE: i32 = 12;
+pub(crate) const QUERY_CONSUMER_OFFSET: i32 = 14;
+pub(crate) const UPDATE_CONSUMER_OFFSET: i32 = 15;
+pub(crate) const UPDATE_AND_CREATE_TOPIC: i32 = 17;
+pub(crate) const SEARCH_OFFSET_BY_TIMESTAMP: i32 = 29;
+pub(crate) const GET_MAX_OFFSET: i32 = 30;
+pub(crate) const GET_MIN_OFFSET: i32 = 31;
+pub(crate) const GET_EARLIEST_MSG_STORETIME: i32 = 32;
+pub(crate) const VIEW_MESSAGE_BY_ID: i32 = 33;
+pub(crate) const HEART_BEAT: i32 = 34;
+pub(crate) const UNREGISTER_CLIENT: i32 = 35;
+pub(crate) const CONSUMER_SEND_MSG_BACK: i32 = 36;
+pub(crate) const END_TRANSACTION: i32 = 37;
+pub(crate) const GET_CONSUMER_LIST_BY_GROUP: i32 = 38;
+pub(crate) const CHECK_TRANSACTION_STATE: i32 = 39;
+pub(crate) const NOTIFY_CONSUMER_IDS_CHANGED: i32 = 40;
+pub(crate) const LOCK_BATCH_MQ: i32 = 41;
+pub(crate) const UNLOCK_BATCH_MQ: i32 = 42;
+pub(crate) const CHECK_CLIENT_CONFIG: i32 = 46;
+pub(crate) const REGISTER_BROKER: i32 = 103;
+pub(crate) const UNREGISTER_BROKER: i32 = 104;
+pub(crate) const GET_ROUTEINFO_BY_TOPIC: i32 = 105;
+pub(crate) const GET_BROKER_CLUSTER_INFO: i32 = 106;
+pub(crate) const GET_ALL_TOPIC_LIST_FROM_NAMESERVER: i32 = 206;
+pub(crate) const SEND_MESSAGE_V2: i32 = 310;
+pub(crate) const SEND_BATCH_MESSAGE: i32 = 320;
+pub(crate) const LITE_PULL_MESSAGE: i32 = 361;

@@ -1,0 +1,24 @@
+//! The codes of replies, as `ResponseCode` of RocketMQ has them.
+
+pub(crate) const SUCCESS: i32 = 0;
+pub(crate) const SYSTEM_ERROR: i32 = 1;
+/// The producer turns to another broker, not to this one again.
+pub(crate) const SYSTEM_BUSY: i32 = 2;
+pub(crate) const REQUEST_CODE_NOT_SUPPORTED: i32 = 3;
+pub(crate) const FLUSH_DISK_TIMEOUT: i32 = 10;
+pub(crate) const SLAVE_NOT_AVAILABLE: i32 = 11;
+pub(crate) const FLUSH_SLAVE_TIMEOUT: i32 = 12;
+pub(crate) const MESSAGE_ILLEGAL: i32 = 13;
+pub(crate) const SERVICE_NOT_AVAILABLE: i32 = 14;
+pub(crate) const NO_PERMISSION: i32 = 16;
+pub(crate) const TOPIC_NOT_EXIST: i32 = 17;
+/// Nothing new, also after waiting.
+pub(crate) const PULL_NOT_FOUND: i32 = 19;
+/// There were messages, and the filter wants none of them.
+pub(crate) const PULL_RETRY_IMMEDIATELY: i32 = 20;
+pub(crate) const PULL_OFFSET_MOVED: i32 = 21;
+pub(crate) const QUERY_NOT_FOUND: i32 = 22;
+pub(crate) const SUBSCRIPTION_PARSE_FAILED: i32 = 23;
+pub(crate) const SUBSCRIPTION_NOT_EXIST: i32 = 24;
+pub(crate) const SUBSCRIPTION_GROUP_NOT_EXIST: i32 = 26;
+pub(crate) const INVALID_PARAMETER: i32 = 29;

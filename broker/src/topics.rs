@@ -1,0 +1,146 @@
+//! The topics of a broker and what may be done with them, in `config/topics.json`.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::{
+    files, names,
+    namesrv::data::{DataVersion, TopicConfig, TopicTable, perm},
+};
+
+/// The topics that each broker has, by name and number of queues.
+const OWN: [(&str, i32); 5] = [
+    ("SELF_TEST_TOPIC", 1),
+    ("OFFSET_MOVED_EVENT", 1),
+    ("BenchmarkTest", 1024),
+    (names::HALF, 1),
+    (names::HALF_DONE, 1),
+];
+
+/// All topics of one broker.
+#[derive(Debug)]
+pub(crate) struct Topics {
+    path: PathBuf,
+    table: RwLock<HashMap<String, TopicConfig>>,
+    version: Mutex<DataVersion>,
+    changed: AtomicBool,
+}
+
+/// What a broker makes topics from that do not exist.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Creating<'a> {
+    /// The topic to be like.
+    pub(crate) like: &'a str,
+    /// How many queues the sender would like.
+    pub(crate) queues: i32,
+}
+
+impl Topics {
+    /// The topics of the store in `data`, and those that each broker has.
+    ///
+    /// # Errors
+    ///
+    /// The file that cannot be read, and why.
+    pub(crate) fn open(data: &Path, own: &[TopicConfig]) -> io::Result<Self> {
+        let path = data.join("config/topics.json");
+        let way_out = ", or remove it: topics with messages are found again";
+        let table: TopicTable = files::load_json(&path, way_out)?;
+        let version = table.data_version;
+        let topics = Self {
+            path,
+            table: RwLock::new(table.topic_config_table.into_iter().collect()),
+            version: Mutex::new(version),
+            changed: AtomicBool::new(false),
+        };
+        let fixed = OWN.map(|(name, queues)| TopicConfig::new(name, queues, perm::READ_WRITE));
+        for topic in own.iter().chain(&fixed) {
+            topics.add_missing(topic.clone());
+        }
+        Ok(topics)
+    }
+
+    /// The topic with that name.
+    pub(crate) fn get(&self, name: &str) -> Option<TopicConfig> {
+        self.table.read().get(name).cloned()
+    }
+
+    /// What may be done with a topic, and its numbers of read and write queues.
+    pub(crate) fn shape(&self, name: &str) -> Option<(i32, i32, i32)> {
+        let table = self.table.read();
+        table.get(name).map(|t| (t.perm, t.read_queue_nums, t.write_queue_nums))
+    }
+
+    /// Makes a topic because somebody sends to it. Returns it and whether it is new; `None` if
+    /// there is nothing it may be made like.
+    pub(crate) fn create_by_send(
+        &self,
+        name: &str,
+        creating: Creating<'_>,
+    ) -> Option<(TopicConfig, bool)> {
+        let mut table = self.table.write();
+        if let Some(found) = table.get(name) {
+            return Some((found.clone(), false));
+        }
+        let like = table.get(creating.like).filter(|like| like.perm & perm::INHERIT != 0)?;
+        let queues = creating.queues.min(like.write_queue_nums).max(0);
+        let mut made = TopicConfig::new(name, queues, like.perm & !perm::INHERIT);
+        made.topic_sys_flag = like.topic_sys_flag;
+        table.insert(name.to_owned(), made.clone());
+        drop(table);
+        self.count_change();
+        Some((made, true))
+    }
+
+    /// Takes a topic in unless there is one with its name. Returns whether it did.
+    pub(crate) fn add_missing(&self, topic: TopicConfig) -> bool {
+        let mut table = self.table.write();
+        if table.contains_key(&topic.topic_name) {
+            return false;
+        }
+        table.insert(topic.topic_name.clone(), topic);
+        drop(table);
+        self.count_change();
+        true
+    }
+
+    /// Takes a topic in, in the place of one with its name.
+    pub(crate) fn put(&self, topic: TopicConfig) {
+        self.table.write().insert(topic.topic_name.clone(), topic);
+        self.count_change();
+    }
+
+    fn count_change(&self) {
+        let mut version = self.version.lock();
+        version.counter += 1;
+        version.timestamp = crate::now_millis();
+        self.changed.store(true, Ordering::Release);
+    }
+
+    /// All of them, as a name server is told.
+    pub(crate) fn snapshot(&self) -> TopicTable {
+        let data_version = self.version.lock().clone();
+        let table = self.table.read();
+        let topics = table.iter().map(|(name, topic)| (name.clone(), topic.clone())).collect();
+        TopicTable { data_version, topic_config_table: topics }
+    }
+
+    /// Writes the file if anything changed since.
+    ///
+    /// # Errors
+    ///
+    /// The path and why it cannot be written; the next call tries again.
+    pub(crate) fn save(&self) -> io::Result<()> {
+        if !self.changed.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let json = serde_json::to_vec_pretty(&self.snapshot())?;
+        files::replace(&self.path, &json)
+            .inspect_err(|_| self.changed.store(true, Ordering::Release))
+    }
+}

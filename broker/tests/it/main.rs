@@ -1,0 +1,51 @@
+//! A broker in this process, and clients on real sockets.
+#![allow(clippy::unwrap_used, reason = "a test ends where anything is wrong")]
+
+mod client;
+mod consuming;
+mod hostile;
+mod restarts;
+mod sending;
+
+use std::{net::SocketAddr, path::Path};
+
+use steadfast_broker::{Broker, BrokerConfig};
+use tokio::runtime::Runtime;
+
+/// A broker with small files on any free port.
+pub(crate) struct Running {
+    broker: Option<Broker>,
+    runtime: Runtime,
+}
+
+impl Running {
+    pub(crate) fn start(data: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut config = BrokerConfig::default();
+        config.data = data.to_owned();
+        config.listen.set_port(0);
+        config.name_server_listen.set_port(0);
+        config.store.segment_bytes = 1 << 20;
+        config.store.queue_file_bytes = 20_000;
+        config.store.index_slots = 100;
+        config.store.index_entries = 400;
+        for (key, value) in settings {
+            assert!(config.set(key, value).unwrap(), "{key}");
+        }
+        let runtime = Runtime::new().unwrap();
+        let broker = Some(runtime.block_on(Broker::start(config)).unwrap());
+        Self { broker, runtime }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.broker.as_ref().unwrap().address()
+    }
+
+    pub(crate) fn names(&self) -> SocketAddr {
+        self.broker.as_ref().unwrap().name_server().unwrap()
+    }
+
+    pub(crate) fn stop(mut self) {
+        let broker = self.broker.take().unwrap();
+        self.runtime.block_on(broker.stop()).unwrap();
+    }
+}

@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# Real RocketMQ clients against `steadfast serve`, one line a scenario.
+#
+#   tests/interop/clients.sh [main|noauto|flushtimeout|optional|go|rust|all]
+#
+# main          the Java client: sends, consumers of all kinds, retries, delays, transactions
+# noauto        the same client, topics are not made by themselves
+# flushtimeout  the broker waits 0 ms for the disk
+# optional      messages for any time; what a broker may decline
+# go            the Go client
+# rust          the Rust client (builds for many minutes, not in `all`)
+# all           everything but rust (the default)
+#
+# Needs a JDK 17, mvn, cargo; go for its part, which is skipped without. STEADFAST_BIN names a tool
+# that is built already; ROCKETMQ_CLIENT another version of the Java client (5.3.3).
+# Exit status: 0 all passed, 1 something failed.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+version=${ROCKETMQ_CLIENT:-5.3.3}
+java_dir=$here/clients/java
+target=$java_dir/target
+scratch=$(mktemp -d)
+serving=
+failed=0
+
+cleanup() {
+  [ -z "$serving" ] || kill -KILL "$serving" 2>/dev/null || true
+  rm -rf "$scratch"
+}
+trap cleanup EXIT
+
+need() {
+  command -v "$1" >/dev/null || { echo "interop: $1 is missing" >&2; exit 1; }
+}
+
+build_tool() {
+  [ -z "${STEADFAST_BIN:-}" ] || return 0
+  need cargo
+  STEADFAST_BIN=$(cd "$root" && cargo build --release -p steadfast-cli --bin steadfast \
+    --message-format json </dev/null 2>/dev/null |
+    python3 -c 'import json, sys
+for line in sys.stdin:
+    print(json.loads(line).get("executable") or "", end="\n")' | grep . | tail -n 1)
+}
+
+build_java() {
+  local mark=$target/.complete-$version
+  [ -f "$mark" ] && [ -z "$(find "$java_dir/src" "$java_dir/pom.xml" -newer "$mark")" ] && return
+  need mvn
+  echo "building the Java client $version"
+  rm -rf "$target"
+  mvn -q -B -f "$java_dir/pom.xml" "-Drocketmq.version=$version" package </dev/null
+  touch "$mark"
+}
+
+# serve NAME ARGS...: starts a broker with a new directory; sets $broker and $names.
+serve() {
+  local name=$1 ready
+  shift
+  mkdir "$scratch/$name"
+  "$STEADFAST_BIN" serve --data "$scratch/$name/data" --listen 127.0.0.1:0 \
+    --namesrv-listen 127.0.0.1:0 "$@" >"$scratch/$name/out" 2>"$scratch/$name/err" &
+  serving=$!
+  until grep -qs '^ready ' "$scratch/$name/out"; do
+    kill -0 "$serving" 2>/dev/null || { cat "$scratch/$name/err" >&2; exit 1; }
+    sleep 0.1
+  done
+  ready=$(cat "$scratch/$name/out")
+  broker=${ready#*broker=} broker=${broker%% *}
+  names=${ready#*namesrv=} names=${names%% *}
+}
+
+# stop NAME: ends it as an operator does; that has to work, and to leave nothing behind.
+stop() {
+  kill -TERM "$serving"
+  if ! wait "$serving" || [ -e "$scratch/$1/data/abort" ]; then
+    echo "FAIL $1: the broker was not stopped cleanly"
+    failed=1
+  fi
+  serving=
+  "$STEADFAST_BIN" verify "$scratch/$1/data" >"$scratch/$1/verify" 2>&1 ||
+    { echo "FAIL $1: verify"; tail -n 5 "$scratch/$1/verify"; failed=1; }
+}
+
+# clients NAME COMMAND...: runs a client and shows its scenarios.
+client() {
+  local name=$1
+  shift
+  (cd "$scratch/$name" && "$@") >"$scratch/$name/client" 2>&1 || failed=1
+  grep -aE '^(PASS|FAIL|SKIP) |^[0-9]+ passed' "$scratch/$name/client" || {
+    tail -n 20 "$scratch/$name/client"
+    failed=1
+  }
+}
+
+java_profile() {
+  local profile=$1
+  shift
+  echo "== Java client $version, profile $profile"
+  build_java
+  serve "$profile" "$@"
+  client "$profile" java "-Duser.home=$scratch/$profile" \
+    -cp "$target/rocketmq-java-acceptance-1.jar:$target/lib/*" \
+    interop.Main --namesrv "$names" --profile "$profile"
+  stop "$profile"
+}
+
+main() { java_profile main -o transactionCheckInterval=5000; }
+noauto() { java_profile noauto -o autoCreateTopicEnable=false; }
+flushtimeout() { java_profile flushtimeout -o flushDiskType=SYNC_FLUSH -o syncFlushTimeout=0; }
+optional() { java_profile optional; }
+
+go_client() {
+  echo "== Go client"
+  command -v go >/dev/null || { echo "SKIP go: there is no Go here"; return; }
+  mkdir "$scratch/go-build"
+  cp "$here"/clients/go/*.go "$here"/clients/go/go.* "$scratch/go-build"
+  if ! (cd "$scratch/go-build" && go mod download </dev/null) 2>"$scratch/go-build/log"; then
+    echo "SKIP go: its modules cannot be fetched: $(tail -n 1 "$scratch/go-build/log")"
+    return
+  fi
+  (cd "$scratch/go-build" && go build -mod=mod -o acceptance . </dev/null)
+  serve go
+  client go "$scratch/go-build/acceptance" -namesrv "$names" -broker "$broker"
+  stop go
+}
+
+rust_client() {
+  echo "== Rust client"
+  (cd "$here/clients/rust" && cargo build -q --target-dir "$here/clients/rust/target" </dev/null)
+  serve rust
+  client rust "$here/clients/rust/target/debug/rocketmq-rust-acceptance" "$names"
+  stop rust
+}
+
+build_tool
+case ${1:-all} in
+  main | noauto | flushtimeout | optional) "$1" ;;
+  go) go_client ;;
+  rust) rust_client ;;
+  all)
+    main
+    noauto
+    flushtimeout
+    optional
+    go_client
+    ;;
+  *)
+    sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
+[ "$failed" = 0 ] || { echo "clients: something failed" >&2; exit 1; }
+echo "clients: all passed"
