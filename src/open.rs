@@ -321,7 +321,9 @@ fn assemble(
     let total = log.end.get();
     let told = |at| progress("rebuilding queues and index", at, total);
     let unsynced = PhysicalOffset::new(marks.durable.get())..log.end;
+    engine.queues.catch_up();
     dirty_and_bring_up(&mut engine, &inspected, unsynced, &told)?;
+    engine.queues.caught_up();
     let lost = derived.floors.raise(&engine.queues, &engine.consumers);
     // What was derived anew has anything behind its end.
     let as_left = inspected.clean && !engine.report.was_rebuilt();

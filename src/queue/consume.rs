@@ -422,9 +422,12 @@ impl ConsumeQueue {
             write(fillers.as_flattened(), 0)?;
         }
         // The entry behind the last one is zeroed with it: what an earlier life of the file left
-        // there, behind a hole, must never adjoin our end, where Java would take it for ours.
+        // there, behind a hole, must never adjoin our end, where Java would take it for ours. Not
+        // while catching up: the next entry is there, and would be lost to whoever reads the files
+        // after a crash.
         let mut bytes = entries.as_flattened().to_vec();
-        if offset + (bytes.len() as u64) < self.files.config.file_bytes {
+        let adjoins = !self.files.catching_up.load(Ordering::Relaxed);
+        if adjoins && offset + (bytes.len() as u64) < self.files.config.file_bytes {
             bytes.extend([0; ENTRY as usize]);
         }
         write(&bytes, offset)?;

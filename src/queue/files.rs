@@ -20,7 +20,7 @@ use crate::{
     format::entry::ENTRY_BYTES,
     name::QueueKey,
     offset::QueueOffset,
-    sync::{AtomicU32, AtomicUsize, Mutex},
+    sync::{AtomicBool, AtomicU32, AtomicUsize, Mutex},
 };
 
 /// Bytes of an entry.
@@ -77,6 +77,8 @@ pub(super) struct QueueFiles {
     full: Mutex<Vec<Weak<ConsumeQueue>>>,
     /// Bytes in all tails.
     pub(super) buffered: AtomicUsize,
+    /// Entries are derived that the files may hold already.
+    pub(super) catching_up: AtomicBool,
     next_queue: AtomicU32,
 }
 
@@ -97,6 +99,7 @@ impl QueueFiles {
             pending: Mutex::default(),
             full: Mutex::default(),
             buffered: AtomicUsize::new(0),
+            catching_up: AtomicBool::new(false),
             next_queue: AtomicU32::new(0),
         }
     }

@@ -110,6 +110,17 @@ impl QueueTable {
         list
     }
 
+    /// From now on entries are put that the files may hold already, and more behind them: what is
+    /// written zeroes nothing, until [`caught_up`](Self::caught_up).
+    pub(crate) fn catch_up(&self) {
+        self.files.catching_up.store(true, Relaxed);
+    }
+
+    /// The queues hold all there is. [`cut`](Self::cut) each at its end.
+    pub(crate) fn caught_up(&self) {
+        self.files.catching_up.store(false, Relaxed);
+    }
+
     /// How many queues there are.
     pub(crate) fn len(&self) -> usize {
         self.queues.read().len()

@@ -359,6 +359,29 @@ fn the_place_behind_the_last_entry_is_never_an_old_entry() {
     assert_eq!(find_end(&*table.files.disk, &scan.queues[0], log_end).unwrap(), at(4));
 }
 
+/// Whoever dies over it leaves no hole among entries that were there before.
+#[test]
+fn entries_derived_once_more_go_over_old_ones_without_a_hole() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = table(&dir);
+    fill(&first.get_or_create("T", 0).unwrap(), 0, 9);
+    first.sync().unwrap();
+    let table = table(&dir);
+    table.catch_up();
+    let key = QueueKey::new("T", 0).unwrap();
+    table.restore(key.clone(), at(0), at(2));
+    fill(&table.get(&key).unwrap(), 2, 5);
+    table.write_out().unwrap();
+    let end_on_disk = || {
+        let scan = scan_directory(&*table.files.disk).unwrap();
+        find_end(&*table.files.disk, &scan.queues[0], PhysicalOffset::new(1 << 40)).unwrap()
+    };
+    assert_eq!(end_on_disk(), at(9));
+    table.caught_up();
+    table.cut(&key, at(5)).unwrap();
+    assert_eq!(end_on_disk(), at(5));
+}
+
 fn write(dir: &TempDir, path: &str, bytes: &[u8]) {
     let path = dir.path().join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -222,6 +222,20 @@ impl<'a> Context<'a> {
     fn is_closed(&self) -> bool {
         self.inspected.clean && !self.live
     }
+
+    /// From where on the next open puts all entries of the queues once more, whatever their files
+    /// hold. `None` if it takes them as they are.
+    fn derived_from(&self) -> Result<Option<PhysicalOffset>> {
+        let inspected = self.inspected;
+        if inspected.clean || self.live || inspected.foreign.is_some() {
+            return Ok(None);
+        }
+        let Some(wanted) = inspected.checkpoint.as_ref().and_then(|c| c.snapshot) else {
+            return Ok(Some(self.start));
+        };
+        let sound = checkpoint::snapshot::read(self.disk, &wanted)?.is_some();
+        Ok(Some(if sound { wanted.at } else { self.start }))
+    }
 }
 
 fn check(

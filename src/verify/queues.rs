@@ -38,6 +38,15 @@ enum Slot {
     NoFile,
 }
 
+/// Entries that are not there.
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    first: u64,
+    behind: u64,
+    /// The next open puts all of them.
+    mended: bool,
+}
+
 /// One queue while the log is walked.
 struct Queue {
     on_disk: Option<QueueOnDisk>,
@@ -50,7 +59,7 @@ struct Queue {
     /// Positions without a record, behind holes of the log.
     gaps: Vec<(u64, u64)>,
     /// Where entries are missing from, while nothing was found behind.
-    missing: Option<(u64, u64)>,
+    missing: Option<Missing>,
     chunk: Vec<u8>,
     chunk_from: u64,
 }
@@ -72,6 +81,8 @@ pub(super) struct QueueCheck<'a> {
     placeholder: Option<PhysicalOffset>,
     /// How far the entries reach behind the log's end.
     ahead: PhysicalOffset,
+    /// Entries for records from here on are put once more by the next open.
+    derived_from: Option<PhysicalOffset>,
     /// Whether nobody had to stop in the middle of writing the queues.
     closed: bool,
     live: bool,
@@ -113,6 +124,7 @@ impl<'a> QueueCheck<'a> {
             levels: DelayLevels::default(),
             placeholder: None,
             ahead: PhysicalOffset::ZERO,
+            derived_from: context.derived_from()?,
             closed: !context.abandoned && !context.live,
             live: context.live,
             compared: 0,
@@ -210,17 +222,18 @@ impl<'a> QueueCheck<'a> {
         self.compared += 1;
         let slot = self.slot(key, position)?;
         let file_bytes = self.file_bytes;
+        let mended = self.derived_from.is_some_and(|from| from <= view.physical_offset());
         let Some(queue) = self.queues.get_mut(key) else { return Ok(()) };
         let Slot::Entry(entry) = slot else {
-            let first = queue.missing.map_or(position, |(first, _)| first);
-            queue.missing = Some((first, position + 1));
+            let before = queue.missing.unwrap_or(Missing { first: position, behind: 0, mended });
+            queue.missing = Some(Missing { behind: position + 1, ..before });
             return Ok(());
         };
-        if let Some((first, behind)) = queue.missing.take() {
+        if let Some(Missing { first, behind, mended }) = queue.missing.take() {
             let (file, offset) = place_of(key, first, file_bytes);
             let known = queue.on_disk.as_ref().is_some_and(|q| has_file(q, first, file_bytes));
             // Without its file it is rebuilt; zeros in between are what no writer leaves.
-            let severity = if known { Severity::Inconsistency } else { Severity::Note };
+            let severity = if known && !mended { Severity::Inconsistency } else { Severity::Note };
             let detail = format!("entries are missing queue={key} from={first} to={behind}");
             let range = (offset, (behind - first) * ENTRY);
             findings.add("queue-entry-missing", severity, &file, range, detail);
@@ -285,7 +298,7 @@ impl<'a> QueueCheck<'a> {
         let Some(queue) = self.queues.get_mut(key) else { return Ok(0) };
         let (first, mut end) = (queue.first, queue.next);
         let gaps = std::mem::take(&mut queue.gaps);
-        if let Some((from, behind)) = queue.missing.take() {
+        if let Some(Missing { first: from, behind, .. }) = queue.missing.take() {
             let (file, offset) = place_of(key, from, self.file_bytes);
             let detail = format!(
                 "the queue's files lag behind the log; the next open brings them up to date \

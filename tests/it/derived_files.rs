@@ -240,3 +240,32 @@ fn an_index_file_that_an_open_cut_is_sound() {
     let summary = steadfast::verify(dir, &options, &mut tell, &mut |_, _| {}).unwrap();
     assert!(summary.is_sound() && found.is_empty(), "{found:?}");
 }
+
+/// A crash while an open derives entries once more may leave any of those without the others.
+#[test]
+fn verify_asks_only_for_the_queue_entries_that_the_next_open_keeps() {
+    let home = tempfile::tempdir().unwrap();
+    let (dir, whole) = (home.path().join("left"), home.path().join("whole"));
+    let kept = filled(&dir, MESSAGES, Left::Killed);
+    copy(&dir, &whole);
+    open(&whole, OnDamage::Refuse).unwrap().close().unwrap();
+    copy(&whole.join("consumequeue"), &dir.join("consumequeue"));
+    // The first half is what the last checkpoint counts.
+    let without = |message: &Kept| {
+        let (file_bytes, byte) = (options().queue_file_bytes, message.offset.get() * 20);
+        let base = byte / file_bytes * file_bytes;
+        let path = dir.join(format!("consumequeue/orders/{}/{base:020}", message.queue));
+        let before = fs::read(&path).unwrap();
+        let mut bytes = before.clone();
+        bytes[(byte - base) as usize..][..20].fill(0);
+        fs::write(&path, bytes).unwrap();
+        let mut found = Vec::new();
+        let mut tell = |finding: &VerifyFinding| found.push(finding.to_string());
+        let summary = steadfast::verify(&dir, &options(), &mut tell, &mut |_, _| {}).unwrap();
+        fs::write(&path, before).unwrap();
+        let missing = found.iter().filter(|text| text.contains("queue-entry-missing"));
+        (missing.count(), summary.is_sound())
+    };
+    assert_eq!(without(&kept[MESSAGES / 4]), (1, false), "the checkpoint vouches for this one");
+    assert_eq!(without(&kept[MESSAGES * 3 / 4]), (1, true));
+}
