@@ -357,6 +357,29 @@ fn records_without_a_checksum_are_not_taken_for_torn_after_the_checksum_was_turn
     assert_has(&open(&last, Sync), &kept);
 }
 
+/// Nor must the older slot of the checkpoint, where the newer one rots.
+#[test]
+fn records_without_a_checksum_are_sound_where_only_the_slot_before_is_left() {
+    let mut plain = options(Async);
+    plain.record_checksum = steadfast::RecordChecksum::Off;
+    for slot in [0, 4096] {
+        let disk = SimDisk::new(1);
+        let store = open(&disk, Async);
+        // Nothing is flushed: a checkpoint would follow, and be in both slots.
+        let mut kept = puts(&store, 4);
+        let disk = disk.crash_process();
+        store.abandon();
+        let store = open_with(&disk, plain.clone()).unwrap();
+        kept.extend(puts(&store, 4));
+        let image = disk.crash_process();
+        store.abandon();
+        image.flip_bit("steadfast/checkpoint", slot + 20, 1);
+        let store = open(&image, Async);
+        assert_has(&store, &kept);
+        store.abandon();
+    }
+}
+
 /// A queue file whose sync failed once kept every later checkpoint away, and so retention.
 #[test]
 fn a_failed_sync_of_a_queue_file_holds_up_one_checkpoint_and_loses_nothing() {
@@ -421,6 +444,17 @@ fn assert_checksums_count(image: &SimDisk, kept: &[Kept], seed: u64) {
     }
 }
 
+/// `disk` after a store that makes no checksums was opened on it, and the power failed. From then
+/// on only frames speak for the records before.
+fn opened_without(disk: &SimDisk, seed: u64) -> SimDisk {
+    let mut plain = options(Sync);
+    plain.record_checksum = steadfast::RecordChecksum::Off;
+    let store = open_with(disk, plain).unwrap();
+    let image = disk.power_failure(&mut Rng::new(seed));
+    store.abandon();
+    image
+}
+
 /// A checkpoint was durable before the frames below its durable end were: without them a flip in
 /// a record's checksum switched it off.
 #[test]
@@ -434,6 +468,7 @@ fn a_flip_in_a_checksum_is_named_after_a_checkpoint_and_a_power_failure() {
         let image = disk.power_failure(&mut Rng::new(seed));
         store.abandon();
         assert_checksums_count(&image, &kept, seed);
+        assert_checksums_count(&opened_without(&image, seed), &kept, seed);
     }
 }
 
@@ -447,6 +482,7 @@ fn a_flip_in_a_checksum_is_named_after_a_kill_an_open_and_a_power_failure() {
         flush(&store);
         let disk = disk.crash_process();
         store.abandon();
+        assert_checksums_count(&opened_without(&disk.crash_process(), seed), &kept, seed);
         let store = open(&disk, Sync);
         let image = disk.power_failure(&mut Rng::new(seed));
         store.abandon();
