@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Real RocketMQ clients against `steadfast serve`, one line a scenario.
 #
-#   tests/interop/clients.sh [main|noauto|flushtimeout|optional|go|rust|all]
+#   tests/interop/clients.sh [main|noauto|flushtimeout|optional|story|cluster|go|rust|all]
 #
 # main          the Java client: sends, consumers of all kinds, retries, delays, transactions
 # noauto        the same client, topics are not made by themselves
 # flushtimeout  the broker waits 0 ms for the disk
 # optional      messages for any time; what a broker may decline
+# story         SYNC_FLUSH; while a Java producer and two consumers run, the broker is killed ten times
+# cluster       a real RocketMQ broker beside this one, at a real name server and at this one
 # go            the Go client
-# rust          the Rust client (builds for many minutes, not in `all`)
-# all           everything but rust (the default)
+# rust          the Rust client (builds for many minutes)
+# all           everything but cluster and rust (the default)
 #
 # Needs a JDK 17, mvn, cargo; go for its part, which is skipped without. STEADFAST_BIN names a tool
 # that is built already; ROCKETMQ_CLIENT another version of the Java client (5.3.3).
@@ -27,6 +29,7 @@ failed=0
 
 cleanup() {
   [ -z "$serving" ] || kill -KILL "$serving" 2>/dev/null || true
+  [ -e "$target/real" ] && real stop || true
   rm -rf "$scratch"
 }
 trap cleanup EXIT
@@ -60,8 +63,9 @@ serve() {
   local name=$1 ready
   shift
   mkdir "$scratch/$name"
-  "$STEADFAST_BIN" serve --data "$scratch/$name/data" --listen 127.0.0.1:0 \
-    --namesrv-listen 127.0.0.1:0 "$@" >"$scratch/$name/out" 2>"$scratch/$name/err" &
+  case "$*" in *--namesrv*) ;; *) set -- "$@" --namesrv-listen 127.0.0.1:0 ;; esac
+  "$STEADFAST_BIN" serve --data "$scratch/$name/data" --listen 127.0.0.1:0 "$@" \
+    >"$scratch/$name/out" 2>"$scratch/$name/err" &
   serving=$!
   until grep -qs '^ready ' "$scratch/$name/out"; do
     kill -0 "$serving" 2>/dev/null || { cat "$scratch/$name/err" >&2; exit 1; }
@@ -112,6 +116,44 @@ noauto() { java_profile noauto -o autoCreateTopicEnable=false; }
 flushtimeout() { java_profile flushtimeout -o flushDiskType=SYNC_FLUSH -o syncFlushTimeout=0; }
 optional() { java_profile optional; }
 
+story() {
+  echo "== Java client $version, the broker is killed"
+  build_java
+  mkdir "$scratch/story"
+  client story java "-Duser.home=$scratch/story" "-Ddata=$scratch/story/data" \
+    "-Dserve=$STEADFAST_BIN serve -o flushDiskType=SYNC_FLUSH" \
+    -cp "$target/rocketmq-java-acceptance-1.jar:$target/lib/*" \
+    interop.Main --namesrv none --profile story
+  "$STEADFAST_BIN" verify "$scratch/story/data" >"$scratch/story/verify" 2>&1 ||
+    { echo "FAIL story: verify"; tail -n 5 "$scratch/story/verify"; failed=1; }
+}
+
+# real COMMAND: the real RocketMQ of tests/interop/clients/java/run-real-rocketmq.sh.
+real() {
+  ROCKETMQ_VERSION=$version "$java_dir/run-real-rocketmq.sh" "$1" "$target/real" </dev/null
+}
+
+cluster() {
+  local profile=(java "-Duser.home=$scratch" -cp "$target/rocketmq-java-acceptance-1.jar:$target/lib/*"
+    interop.Main --profile cluster --namesrv)
+  build_java
+  export NS_PORT=19876 BROKER_PORT=10911
+  real stop
+  real wipe
+  echo "== Java client $version, a real broker and this one at a real name server"
+  real start
+  serve real-names -o brokerName=broker-b --namesrv "127.0.0.1:$NS_PORT"
+  client real-names "${profile[@]}" "127.0.0.1:$NS_PORT"
+  stop real-names
+  real stop
+  echo "== Java client $version, a real broker and this one at this name server"
+  serve own-names -o brokerName=broker-b
+  REGISTER_VIA=$names NS_PORT=${names##*:} real broker
+  client own-names "${profile[@]}" "$names"
+  real stop
+  stop own-names
+}
+
 go_client() {
   echo "== Go client"
   command -v go >/dev/null || { echo "SKIP go: there is no Go here"; return; }
@@ -137,7 +179,7 @@ rust_client() {
 
 build_tool
 case ${1:-all} in
-  main | noauto | flushtimeout | optional) "$1" ;;
+  main | noauto | flushtimeout | optional | story | cluster) "$1" ;;
   go) go_client ;;
   rust) rust_client ;;
   all)
@@ -145,6 +187,7 @@ case ${1:-all} in
     noauto
     flushtimeout
     optional
+    story
     go_client
     ;;
   *)
