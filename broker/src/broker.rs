@@ -211,6 +211,7 @@ impl Broker {
     ///
     /// What cannot be opened or listened on, and why.
     pub async fn start(config: BrokerConfig) -> Result<Self, StartError> {
+        config.check().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         let server = Server::bind(config.listen).await?;
         let listened = server.address();
         let address = match &config.advertised {

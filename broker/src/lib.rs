@@ -37,6 +37,7 @@ mod put;
 mod query;
 mod registration;
 mod send;
+mod sql;
 mod subscription;
 mod timer;
 mod topics;

@@ -97,6 +97,7 @@ fn config(args: &Args) -> Result<BrokerConfig, Failure> {
         let why = "--only broker: say where to register with --namesrv HOST:PORT";
         return Err(Failure::Usage(why.into()));
     }
+    config.check().map_err(usage)?;
     Ok(config)
 }
 

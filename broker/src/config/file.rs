@@ -67,6 +67,31 @@ impl BrokerConfig {
         self.set_at("-o", key, value)
     }
 
+    /// Whether what was set goes together: the parts of a store are all in its directory.
+    ///
+    /// # Errors
+    ///
+    /// The key that names another place, and what to do.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let whole = |path: &Path| {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            path.canonicalize().unwrap_or(path)
+        };
+        for place in &self.places {
+            let here = self.data.join(place.name);
+            if whole(&place.said) != whole(&here) {
+                let why = format!(
+                    "the store has that part in its directory; move it to {} or set \
+                     storePathRootDir to where it is",
+                    here.display()
+                );
+                let said = place.said.display();
+                return Err(ConfigError { place: format!("{}={said}", place.key), why });
+            }
+        }
+        Ok(())
+    }
+
     fn set_at(&mut self, place: &str, key: &str, value: &str) -> Result<bool, ConfigError> {
         keys::set(self, key, value).map_err(|allowed| ConfigError {
             place: place.to_owned(),
@@ -115,6 +140,21 @@ somethingElse=1
     }
 
     #[test]
+    fn a_part_of_the_store_in_another_place_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().display();
+        let read = |text: &str| {
+            let mut config = BrokerConfig::default();
+            config.read_properties("broker.conf", text.as_bytes()).unwrap();
+            config.check()
+        };
+        let usual = format!("storePathCommitLog={root}/commitlog\nstorePathRootDir={root}\n");
+        read(&usual).unwrap();
+        let error = read(&format!("{usual}storePathConsumeQueue=/elsewhere\n")).unwrap_err();
+        assert!(error.to_string().starts_with("storePathConsumeQueue=/elsewhere: "), "{error}");
+    }
+
+    #[test]
     fn a_wrong_value_is_refused_with_its_line_and_what_is_allowed() {
         for (key, value) in [
             ("flushDiskType", "SYNC"),
@@ -125,6 +165,9 @@ somethingElse=1
             ("fileReservedTime", "-1"),
             ("mapedFileSizeCommitLog", "100"),
             ("brokerName", ""),
+            ("aclEnable", "true"),
+            ("enableDLegerCommitLog", "true"),
+            ("storeType", "defaultRocksDB"),
         ] {
             let text = format!("# first\n{key}={value}\n");
             let mut config = BrokerConfig::default();

@@ -8,7 +8,7 @@ use std::{
 
 use steadfast::FlushMode;
 
-use super::{BrokerConfig, Role};
+use super::{BrokerConfig, Place, Role};
 
 type Setting = fn(&mut BrokerConfig, &str) -> Result<(), String>;
 
@@ -79,6 +79,16 @@ const KEYS: &[(&str, Setting)] = &[
         c.store.max_message_bytes = number(v, 1, 1 << 30)?;
         Ok(())
     }),
+    ("storePathCommitLog", |c, v| place(c, "storePathCommitLog", "commitlog", v)),
+    ("storePathConsumeQueue", |c, v| place(c, "storePathConsumeQueue", "consumequeue", v)),
+    ("storePathIndex", |c, v| place(c, "storePathIndex", "index", v)),
+    // Passed by, these would let in whom nobody let in, or begin an empty log beside the real one.
+    ("aclEnable", |_, v| only_false(v)),
+    ("authenticationEnabled", |_, v| only_false(v)),
+    ("authorizationEnabled", |_, v| only_false(v)),
+    ("enableDLegerCommitLog", |_, v| only_false(v)),
+    ("enableControllerMode", |_, v| only_false(v)),
+    ("storeType", |_, v| one_of(v, &[("default", ())])),
     // So it is spelled there.
     ("mapedFileSizeCommitLog", segment_bytes),
     ("mappedFileSizeCommitLog", segment_bytes),
@@ -92,6 +102,19 @@ const KEYS: &[(&str, Setting)] = &[
 fn segment_bytes(config: &mut BrokerConfig, value: &str) -> Result<(), String> {
     config.store.segment_bytes = number(value, 64 << 10, i32::MAX as u64)?;
     Ok(())
+}
+
+fn place(
+    config: &mut BrokerConfig,
+    key: &'static str,
+    name: &'static str,
+    value: &str,
+) -> Result<(), String> {
+    text(value).map(|value| config.places.push(Place { key, name, said: value.into() }))
+}
+
+fn only_false(value: &str) -> Result<(), String> {
+    one_of(value, &[("false", ())])
 }
 
 fn text(value: &str) -> Result<String, String> {

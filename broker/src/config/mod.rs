@@ -53,6 +53,17 @@ pub struct BrokerConfig {
     pub transaction_checks_most: u32,
     /// What the store is told.
     pub store: Options,
+    /// Where parts of the store are said to be.
+    places: Vec<Place>,
+}
+
+/// A directory of the store, by a key of its own.
+#[derive(Clone, Debug)]
+struct Place {
+    key: &'static str,
+    /// Its name in the store's directory.
+    name: &'static str,
+    said: PathBuf,
 }
 
 /// What a broker is among those that hold the same messages.
@@ -89,6 +100,7 @@ impl Default for BrokerConfig {
             transaction_check_interval: Duration::from_secs(30),
             transaction_checks_most: 15,
             store,
+            places: Vec::new(),
         }
     }
 }

@@ -23,14 +23,20 @@ import java.util.concurrent.Semaphore;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 
+import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.LocalTransactionState;
 import org.apache.rocketmq.client.producer.SendCallback;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
+import org.apache.rocketmq.client.producer.TransactionListener;
+import org.apache.rocketmq.client.producer.TransactionMQProducer;
+import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
 
-/** Two brokers behind one name server, and a broker that is killed again and again. */
+/** Two brokers behind one name server, a broker that is killed again and again, one that follows another. */
 public final class ExtraScenarios {
     private static final int KILLS = Integer.getInteger("kills", 10);
 
@@ -40,6 +46,8 @@ public final class ExtraScenarios {
     public static void register(Kit.Suite s) {
         s.add("cluster", "both-brokers", 90, ExtraScenarios::bothBrokers);
         s.add("story", "killed-broker", 400, ExtraScenarios::killed);
+        s.add("handover", "fill", 60, ExtraScenarios::fill);
+        s.add("handover", "drain", 150, ExtraScenarios::drain);
     }
 
     /** One producer and one consumer use each broker that the name server knows. */
@@ -80,6 +88,92 @@ public final class ExtraScenarios {
             // The route is not there yet.
         }
         return names;
+    }
+
+    private static final String HANDED = "T_handover";
+    private static final int CONSUMED = 40;
+
+    /** Leaves a broker with what the next one has to go on with: the property "round" names it. */
+    static String fill() throws Exception {
+        String round = System.getProperty("round");
+        DefaultMQProducer p = Kit.producer();
+        TransactionMQProducer half = halfProducer(LocalTransactionState.UNKNOW);
+        DefaultMQPullConsumer c = Kit.tune(new DefaultMQPullConsumer("G_handover"));
+        try {
+            half.start();
+            c.setInstanceName("fill-" + Kit.RUN);
+            c.start();
+            Kit.makeTopic(p, HANDED, 1);
+            MessageQueue q = c.fetchSubscribeMessageQueues(HANDED).iterator().next();
+            long before = p.maxOffset(q);
+            for (int i = 0; i < 100; i++) {
+                Kit.sendOk(p, msg(HANDED, "a", round + "-" + i));
+            }
+            c.updateConsumeOffset(q, before + CONSUMED);
+            c.getOffsetStore().persist(q);
+            check(until(10, () -> c.fetchConsumeOffset(q, true) == before + CONSUMED), "the offset is not stored");
+            half.sendMessageInTransaction(msg(HANDED, "half", round + "-half"), null);
+            for (int i = 0; i < 10; i++) {
+                Message m = msg(HANDED, "delayed", round + "-level-" + i);
+                m.setDelayTimeLevel(4);
+                Kit.sendOk(p, m);
+                m = msg(HANDED, "timed", round + "-timer-" + i);
+                m.setDelayTimeMs(30_000 + i);
+                Kit.sendOk(p, m);
+            }
+            return "queue begins at " + before;
+        } finally {
+            c.shutdown();
+            half.shutdown();
+            p.shutdown();
+        }
+    }
+
+    /** What the broker before was left with comes, each message once. */
+    static String drain() throws Exception {
+        String round = System.getProperty("round");
+        TransactionMQProducer half = halfProducer(LocalTransactionState.COMMIT_MESSAGE);
+        Kit.Sink sink = new Kit.Sink();
+        DefaultMQPushConsumer c = Kit.collecting("G_handover", HANDED, "*", sink);
+        Set<String> keys = new TreeSet<>(Set.of(round + "-half"));
+        for (int i = CONSUMED; i < 100; i++) {
+            keys.add(round + "-" + i);
+        }
+        for (int i = 0; i < 10; i++) {
+            keys.add(round + "-level-" + i);
+            keys.add(round + "-timer-" + i);
+        }
+        try {
+            half.start();
+            // A producer tells a broker that it is there, to be asked, once it has sent something there.
+            Kit.sendOk(half, msg(HANDED, "a", round + "-drain"));
+            keys.add(round + "-drain");
+            c.start();
+            until(100, () -> sink.byKey.size() >= keys.size());
+            Thread.sleep(3000);
+            sink.exactly(keys, "after the other broker");
+            return keys.size() + " messages";
+        } finally {
+            c.shutdown();
+            half.shutdown();
+        }
+    }
+
+    private static TransactionMQProducer halfProducer(LocalTransactionState answer) {
+        TransactionMQProducer p = Kit.tune(new TransactionMQProducer("P_handover"));
+        p.setInstanceName("half-" + Kit.RUN);
+        p.setTransactionListener(new TransactionListener() {
+            @Override
+            public LocalTransactionState executeLocalTransaction(Message m, Object arg) {
+                return LocalTransactionState.UNKNOW;
+            }
+
+            @Override
+            public LocalTransactionState checkLocalTransaction(MessageExt m) {
+                return answer;
+            }
+        });
+        return p;
     }
 
     /** A broker in a process of its own, to be killed: the command in the property "serve". */
