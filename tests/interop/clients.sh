@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Real RocketMQ clients against `steadfast serve`, one line a scenario.
 #
-#   tests/interop/clients.sh [main|noauto|flushtimeout|optional|story|cluster|go|rust|all]
+#   tests/interop/clients.sh [main|noauto|flushtimeout|optional|story|cluster|handover|go|rust|all]
 #
 # main          the Java client: sends, consumers of all kinds, retries, delays, transactions
 # noauto        the same client, topics are not made by themselves
@@ -9,9 +9,10 @@
 # optional      messages for any time; what a broker may decline
 # story         SYNC_FLUSH; while a Java producer and two consumers run, the broker is killed ten times
 # cluster       a real RocketMQ broker beside this one, at a real name server and at this one
+# handover      a real broker's directory is served on by this one, and handed back
 # go            the Go client
 # rust          the Rust client (builds for many minutes)
-# all           everything but cluster and rust (the default)
+# all           everything but cluster, handover and rust (the default)
 #
 # Needs a JDK 17, mvn, cargo; go for its part, which is skipped without. STEADFAST_BIN names a tool
 # that is built already; ROCKETMQ_CLIENT another version of the Java client (5.3.3).
@@ -154,6 +155,41 @@ cluster() {
   stop own-names
 }
 
+# handover: real, ours, real, ours, real on one directory, first stopped and then killed.
+handover() {
+  local signal real_pid=$target/real/broker.pid
+  build_java
+  export NS_PORT=19876 BROKER_PORT=10911
+  real stop
+  real wipe
+  real start
+  for signal in TERM KILL; do
+    echo "== Java client $version, one broker goes on where the other got SIG$signal"
+    phase "real-$signal" fill "real-$signal"
+    kill "-$signal" "$(cat "$real_pid")"
+    while kill -0 "$(cat "$real_pid")" 2>/dev/null; do sleep 0.2; done
+    mkdir "$scratch/handover-$signal"
+    "$STEADFAST_BIN" serve -c "$target/real/broker.conf" >"$scratch/handover-$signal/out" 2>&1 &
+    serving=$!
+    phase "ours-$signal" drain "real-$signal"
+    phase "ours-$signal-2" fill "ours-$signal"
+    kill "-$signal" "$serving"
+    wait "$serving" || true
+    serving=
+    real broker
+    phase "back-$signal" drain "ours-$signal"
+  done
+  real stop
+}
+
+# phase NAME SCENARIO ROUND
+phase() {
+  mkdir "$scratch/$1"
+  client "$1" java "-Duser.home=$scratch/$1" "-Dround=$3" \
+    -cp "$target/rocketmq-java-acceptance-1.jar:$target/lib/*" \
+    interop.Main --namesrv "127.0.0.1:$NS_PORT" --profile handover --only "$2"
+}
+
 go_client() {
   echo "== Go client"
   command -v go >/dev/null || { echo "SKIP go: there is no Go here"; return; }
@@ -179,7 +215,7 @@ rust_client() {
 
 build_tool
 case ${1:-all} in
-  main | noauto | flushtimeout | optional | story | cluster) "$1" ;;
+  main | noauto | flushtimeout | optional | story | cluster | handover) "$1" ;;
   go) go_client ;;
   rust) rust_client ;;
   all)

@@ -109,18 +109,23 @@ public final class ExtraScenarios {
             for (int i = 0; i < 100; i++) {
                 Kit.sendOk(p, msg(HANDED, "a", round + "-" + i));
             }
-            c.updateConsumeOffset(q, before + CONSUMED);
-            c.getOffsetStore().persist(q);
-            check(until(10, () -> c.fetchConsumeOffset(q, true) == before + CONSUMED), "the offset is not stored");
+            check(until(20, () -> {
+                // A group that is new to the broker may not be let to do so at first.
+                c.updateConsumeOffset(q, before + CONSUMED);
+                c.getOffsetStore().persist(q);
+                return c.fetchConsumeOffset(q, true) == before + CONSUMED;
+            }), "the offset is not stored");
             half.sendMessageInTransaction(msg(HANDED, "half", round + "-half"), null);
             for (int i = 0; i < 10; i++) {
                 Message m = msg(HANDED, "delayed", round + "-level-" + i);
-                m.setDelayTimeLevel(4);
+                m.setDelayTimeLevel(5);
                 Kit.sendOk(p, m);
                 m = msg(HANDED, "timed", round + "-timer-" + i);
-                m.setDelayTimeMs(30_000 + i);
+                m.setDelayTimeMs(60_000 + i);
                 Kit.sendOk(p, m);
             }
+            // Brokers write offsets to their files every 5 s.
+            Thread.sleep(6000);
             return "queue begins at " + before;
         } finally {
             c.shutdown();
