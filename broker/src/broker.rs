@@ -21,6 +21,7 @@ use crate::{
     config::Role,
     delay::{self, Progress},
     groups::{Group, Groups},
+    limits::{Count, NAMES_BY_ONE_MOST},
     locks::Locks,
     names,
     namesrv::{
@@ -28,7 +29,7 @@ use crate::{
         data::{TopicConfig, perm},
         forget_silent,
     },
-    net::{Server, Stop},
+    net::{Connection, Server, Stop},
     processor::Processor,
     properties,
     protocol::{Refused, refuse, status},
@@ -58,6 +59,8 @@ pub(crate) struct Core {
     pub(crate) stop: Stop,
     /// How many pulls wait.
     pub(crate) waiting: AtomicUsize,
+    /// How many offsets of groups in queues there are.
+    pub(crate) positions: Count,
     registry: Registry,
     turn: AtomicU32,
     started: i64,
@@ -105,29 +108,59 @@ impl Core {
         }
     }
 
-    /// Makes a topic that somebody sends to. Gives its shape, `None` if it must not be made.
+    /// Makes a topic that `by` sends to. Gives its shape, `None` if it must not be made.
     pub(crate) fn make_topic_for_send(
         &self,
         name: &str,
         creating: Creating<'_>,
-    ) -> Option<(i32, i32, i32)> {
+        by: &Connection,
+    ) -> Result<Option<(i32, i32, i32)>, Refused> {
+        if !names::is_of_group(name) && !self.topics.inherits(creating.like) {
+            return Ok(None);
+        }
+        self.one_more_name(by)?;
         let made = match names::is_of_group(name) {
-            true => self.topics.get(&self.make_group_topic(name.to_owned()))?,
+            true => self.topics.get(&self.make_group_topic(name.to_owned())),
             false => {
-                let (topic, new) = self.topics.create_by_send(name, creating)?;
-                if new {
+                let full = |why| refuse(status::SYSTEM_ERROR, why);
+                let made = self.topics.create_by_send(name, creating).map_err(full)?;
+                if let Some((topic, true)) = &made {
                     info!(topic = name, queues = topic.write_queue_nums, "made by a send");
-                    self.registry.topic_changed(self, &topic);
+                    self.registry.topic_changed(self, topic);
                 }
-                topic
+                made.map(|(topic, _)| topic)
             }
         };
-        Some((made.perm, made.read_queue_nums, made.write_queue_nums))
+        Ok(made.map(|made| (made.perm, made.read_queue_nums, made.write_queue_nums)))
+    }
+
+    /// Counts a name that the broker keeps because a client said it.
+    fn one_more_name(&self, by: &Connection) -> Result<(), Refused> {
+        if by.used.names.take(NAMES_BY_ONE_MOST) {
+            return Ok(());
+        }
+        let why = format!(
+            "one connection brings in at most {NAMES_BY_ONE_MOST} new topics and groups; make them \
+             by createTopic, or connect again"
+        );
+        Err(refuse(status::SYSTEM_ERROR, why))
+    }
+
+    /// As [`group`](Self::group), when a client says the name.
+    pub(crate) fn group_named_by(&self, name: &str, by: &Connection) -> Result<Group, Refused> {
+        if let Some(known) = self.groups.get(name) {
+            return Ok(known);
+        }
+        if self.config.auto_create_groups {
+            self.one_more_name(by)?;
+        }
+        self.group(name)
     }
 
     /// What holds for a consumer group, which is taken in if need be and allowed.
     pub(crate) fn group(&self, name: &str) -> Result<Group, Refused> {
-        self.groups.get_or_create(name, self.config.auto_create_groups).ok_or_else(|| {
+        let found = self.groups.get_or_create(name, self.config.auto_create_groups);
+        found.map_err(|why| refuse(status::SYSTEM_ERROR, why))?.ok_or_else(|| {
             let why = format!("subscription group [{name}] does not exist");
             refuse(status::SUBSCRIPTION_GROUP_NOT_EXIST, why)
         })
@@ -149,7 +182,7 @@ impl Core {
 
     /// Takes a topic in as somebody says it is. It is durable when this returns.
     pub(crate) fn put_topic(&self, topic: TopicConfig) -> io::Result<()> {
-        self.topics.put(topic.clone());
+        self.topics.put(topic.clone()).map_err(io::Error::other)?;
         self.topics.save()?;
         self.registry.topic_changed(self, &topic);
         Ok(())
@@ -331,6 +364,8 @@ fn open_core(
     let delays = Progress::open(&config.data)?;
     let timers = Timers::open(&config.data)?;
     let transactions = Transactions::open(&store);
+    let consumers = store.consumers();
+    let positions = consumers.groups().iter().map(|group| consumers.of_group(group).len()).sum();
     Ok(Core {
         store,
         address,
@@ -343,6 +378,7 @@ fn open_core(
         transactions,
         stop: Stop::new(),
         waiting: AtomicUsize::new(0),
+        positions: Count::of(positions),
         registry,
         turn: AtomicU32::new(0),
         started: crate::now_millis(),
@@ -388,6 +424,7 @@ async fn housekeeping(core: Arc<Core>) {
         tokio::select! {
             _ = tick.tick() => {
                 core.clients.expire(Instant::now());
+                core.locks.expire(Instant::now());
                 let saving = core.clone();
                 let saved = tokio::task::spawn_blocking(move || saving.save()).await;
                 if let Err(error) = saved {

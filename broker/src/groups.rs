@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{files, namesrv::data::DataVersion};
+use crate::{files, limits::GROUPS_MOST, namesrv::data::DataVersion};
 
 /// How often a message comes back to a group at most, unless the group says otherwise.
 const RETRIES_MOST: i32 = 16;
@@ -100,20 +100,30 @@ impl Groups {
     }
 
     /// The group with that name; taken in if `create` and it is not there.
-    pub(crate) fn get_or_create(&self, name: &str, create: bool) -> Option<Group> {
+    ///
+    /// # Errors
+    ///
+    /// Why no more can be taken in.
+    pub(crate) fn get_or_create(&self, name: &str, create: bool) -> Result<Option<Group>, String> {
         if let Some(found) = self.get(name) {
-            return Some(found);
+            return Ok(Some(found));
         }
         if !create || name.is_empty() {
-            return None;
+            return Ok(None);
         }
         let mut table = self.table.write();
         let groups = &mut table.subscription_group_table;
+        if groups.len() >= GROUPS_MOST && !groups.contains_key(name) {
+            return Err(format!(
+                "there are {} groups already, at most {GROUPS_MOST}",
+                groups.len()
+            ));
+        }
         let group = groups.entry(name.to_owned()).or_insert_with(|| Group::new(name)).clone();
         table.data_version.counter += 1;
         table.data_version.timestamp = crate::now_millis();
         self.changed.store(true, Ordering::Release);
-        Some(group)
+        Ok(Some(group))
     }
 
     /// How often a message comes back to that group at most.

@@ -24,6 +24,7 @@ mod delay;
 mod files;
 mod follow;
 mod groups;
+mod limits;
 mod locks;
 mod names;
 mod namesrv;

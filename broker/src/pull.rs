@@ -11,8 +11,9 @@ use steadfast::{Batch, ErrorKind, Group, QueueKey, QueueOffset, ReadLimit};
 use crate::{
     broker::Core,
     clients::Wanted,
+    limits::{POSITIONS_BY_ONE_MOST, POSITIONS_MOST},
     namesrv::data::perm,
-    net::Reply,
+    net::{Connection, Reply},
     protocol::{Refused, Request, Response, refuse, status},
     subscription::Filter,
 };
@@ -53,8 +54,8 @@ enum Found {
 }
 
 /// Handles a request to pull. If there is nothing, the answer follows when there is.
-pub(crate) fn pull(core: &Arc<Core>, request: &Request, reply: Reply) {
-    let pull = match prepare(core, request) {
+pub(crate) fn pull(core: &Arc<Core>, by: &Arc<Connection>, request: &Request, reply: Reply) {
+    let pull = match prepare(core, by, request) {
         Ok(pull) => pull,
         Err(refused) => return reply.send(&refused),
     };
@@ -79,7 +80,7 @@ fn begin_waiting(core: &Core) -> bool {
     room
 }
 
-fn prepare(core: &Core, request: &Request) -> Result<Pull, Refused> {
+fn prepare(core: &Core, by: &Connection, request: &Request) -> Result<Pull, Refused> {
     let fields = request.fields();
     let group = fields.need("consumerGroup")?;
     let topic = fields.need("topic")?;
@@ -94,7 +95,7 @@ fn prepare(core: &Core, request: &Request) -> Result<Pull, Refused> {
         let why = format!("the broker {} must not be read (brokerPermission)", core.config.name);
         return Err(refuse(status::NO_PERMISSION, why));
     }
-    if !core.group(group)?.consume_enable {
+    if !core.group_named_by(group, by)?.consume_enable {
         let why = format!("the group {group} must not consume (consumeEnable)");
         return Err(refuse(status::NO_PERMISSION, why));
     }
@@ -112,7 +113,7 @@ fn prepare(core: &Core, request: &Request) -> Result<Pull, Refused> {
     let queue = QueueKey::new(topic, queue_id).map_err(key)?;
     let filter = filter(core, request, group, topic, flags)?;
     if flags & FLAG_COMMIT != 0 && committed >= 0 {
-        commit(core, group, &queue, committed as u64);
+        commit_by(by, core, group, &queue, committed as u64)?;
     }
     let bytes = u64::try_from(bytes).unwrap_or(ANSWER_MOST).clamp(1, ANSWER_MOST);
     Ok(Pull {
@@ -149,13 +150,37 @@ fn filter(
     }
 }
 
-/// Commits as a consumer says. What it cannot have consumed is not believed.
+/// Commits. What a group cannot have consumed is not believed.
 pub(crate) fn commit(core: &Core, group: &str, queue: &QueueKey, next: u64) {
     let committed = Group::new(group)
         .and_then(|group| core.store.consumers().commit(&group, queue, QueueOffset::new(next)));
     if let Err(error) = committed {
         tracing::debug!(%error, "an offset was not committed");
     }
+}
+
+/// Commits as a client says.
+pub(crate) fn commit_by(
+    by: &Connection,
+    core: &Core,
+    group: &str,
+    queue: &QueueKey,
+    next: u64,
+) -> Result<(), Refused> {
+    let is_known = |group| core.store.consumers().committed(&group, queue).is_some();
+    let can_be = core.store.queue_range(queue).is_some_and(|(_, end)| next <= end.get());
+    let is_new = can_be && !Group::new(group).is_ok_and(is_known);
+    let room =
+        || by.used.positions.take(POSITIONS_BY_ONE_MOST) && core.positions.take(POSITIONS_MOST);
+    if is_new && !room() {
+        let why = format!(
+            "the offset of group {group} in queue {queue} is one too many: a connection brings in \
+             at most {POSITIONS_BY_ONE_MOST} new ones, a broker has at most {POSITIONS_MOST}"
+        );
+        return Err(refuse(status::SYSTEM_ERROR, why));
+    }
+    commit(core, group, queue, next);
+    Ok(())
 }
 
 /// Reads what there is from `from` on.

@@ -77,7 +77,7 @@ pub(crate) fn send(core: &Arc<Core>, connection: &Connection, request: &Request,
 
 fn prepare(core: &Core, connection: &Connection, request: &Request) -> Result<Prepared, Refused> {
     let header = SendHeader::read(request.fields(), request.code())?;
-    let (topic, queue_id) = destination(core, &header)?;
+    let (topic, queue_id) = destination(core, connection, &header)?;
     let mut properties = header.properties.to_owned();
     core.add_own_properties(&mut properties);
     if properties.len() > PROPERTIES_MOST {
@@ -122,7 +122,11 @@ fn prepare(core: &Core, connection: &Connection, request: &Request) -> Result<Pr
 }
 
 /// The queue that a message goes to, which is made if need be.
-fn destination(core: &Core, header: &SendHeader<'_>) -> Result<(String, i32), Refused> {
+fn destination(
+    core: &Core,
+    by: &Connection,
+    header: &SendHeader<'_>,
+) -> Result<(String, i32), Refused> {
     if core.config.permission & perm::WRITE == 0 {
         let why =
             format!("the broker {} must not be written to (brokerPermission)", core.config.name);
@@ -134,9 +138,11 @@ fn destination(core: &Core, header: &SendHeader<'_>) -> Result<(String, i32), Re
         let why = format!("only the broker itself writes to the topic {topic}");
         return Err(refuse(status::NO_PERMISSION, why));
     }
-    let shape = core.topics.shape(topic).or_else(|| {
-        core.make_topic_for_send(topic, Creating { like: header.like, queues: header.queues })
-    });
+    let creating = Creating { like: header.like, queues: header.queues };
+    let shape = match core.topics.shape(topic) {
+        None => core.make_topic_for_send(topic, creating, by)?,
+        known => known,
+    };
     let Some((permitted, read, write)) = shape else {
         let why = format!(
             "topic {topic} does not exist, and is not made by itself (autoCreateTopicEnable)"

@@ -10,7 +10,9 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    files, names,
+    files,
+    limits::{QUEUES_MOST, TOPICS_MOST},
+    names,
     namesrv::data::{DataVersion, TopicConfig, TopicTable, perm},
 };
 
@@ -27,9 +29,51 @@ const OWN: [(&str, i32); 5] = [
 #[derive(Debug)]
 pub(crate) struct Topics {
     path: PathBuf,
-    table: RwLock<HashMap<String, TopicConfig>>,
+    table: RwLock<Table>,
     version: Mutex<DataVersion>,
     changed: AtomicBool,
+}
+
+/// All topics by name, and how many queues they have together.
+#[derive(Debug, Default)]
+struct Table {
+    topics: HashMap<String, TopicConfig>,
+    queues: usize,
+}
+
+fn queues_of(topic: &TopicConfig) -> usize {
+    topic.read_queue_nums.max(topic.write_queue_nums).max(0) as usize
+}
+
+impl Table {
+    fn of(topics: impl IntoIterator<Item = (String, TopicConfig)>) -> Self {
+        let topics: HashMap<_, _> = topics.into_iter().collect();
+        let queues = topics.values().map(queues_of).sum();
+        Self { topics, queues }
+    }
+
+    /// Why there is no room for a topic that a client wants, if so. What is there already, and
+    /// what the broker needs for itself, is never refused.
+    fn check_room(&self, new: &TopicConfig) -> Result<(), String> {
+        let old = self.topics.get(&new.topic_name);
+        if old.is_none() && self.topics.len() >= TOPICS_MOST {
+            return Err(format!("there are {} topics, at most {TOPICS_MOST}", self.topics.len()));
+        }
+        let others = self.queues.saturating_sub(old.map_or(0, queues_of));
+        let queues = others.saturating_add(queues_of(new));
+        if queues > QUEUES_MOST && queues > self.queues {
+            let why = format!("all topics would have {queues} queues, at most {QUEUES_MOST}");
+            return Err(why);
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, topic: TopicConfig) {
+        let more = queues_of(&topic);
+        let old = self.topics.insert(topic.topic_name.clone(), topic);
+        let less = old.as_ref().map_or(0, queues_of);
+        self.queues = self.queues.saturating_add(more).saturating_sub(less);
+    }
 }
 
 /// What a broker makes topics from that do not exist.
@@ -54,7 +98,7 @@ impl Topics {
         let version = table.data_version;
         let topics = Self {
             path,
-            table: RwLock::new(table.topic_config_table.into_iter().collect()),
+            table: RwLock::new(Table::of(table.topic_config_table)),
             version: Mutex::new(version),
             changed: AtomicBool::new(false),
         };
@@ -67,52 +111,74 @@ impl Topics {
 
     /// The topic with that name.
     pub(crate) fn get(&self, name: &str) -> Option<TopicConfig> {
-        self.table.read().get(name).cloned()
+        self.table.read().topics.get(name).cloned()
     }
 
     /// What may be done with a topic, and its numbers of read and write queues.
     pub(crate) fn shape(&self, name: &str) -> Option<(i32, i32, i32)> {
         let table = self.table.read();
-        table.get(name).map(|t| (t.perm, t.read_queue_nums, t.write_queue_nums))
+        table.topics.get(name).map(|t| (t.perm, t.read_queue_nums, t.write_queue_nums))
+    }
+
+    /// Whether others may be made like it.
+    pub(crate) fn inherits(&self, name: &str) -> bool {
+        let table = self.table.read();
+        table.topics.get(name).is_some_and(|topic| topic.perm & perm::INHERIT != 0)
     }
 
     /// Makes a topic because somebody sends to it. Returns it and whether it is new; `None` if
     /// there is nothing it may be made like.
+    ///
+    /// # Errors
+    ///
+    /// Why there cannot be one more.
     pub(crate) fn create_by_send(
         &self,
         name: &str,
         creating: Creating<'_>,
-    ) -> Option<(TopicConfig, bool)> {
+    ) -> Result<Option<(TopicConfig, bool)>, String> {
         let mut table = self.table.write();
-        if let Some(found) = table.get(name) {
-            return Some((found.clone(), false));
+        if let Some(found) = table.topics.get(name) {
+            return Ok(Some((found.clone(), false)));
         }
-        let like = table.get(creating.like).filter(|like| like.perm & perm::INHERIT != 0)?;
+        let like = table.topics.get(creating.like);
+        let Some(like) = like.filter(|like| like.perm & perm::INHERIT != 0) else {
+            return Ok(None);
+        };
         let queues = creating.queues.min(like.write_queue_nums).max(0);
         let mut made = TopicConfig::new(name, queues, like.perm & !perm::INHERIT);
         made.topic_sys_flag = like.topic_sys_flag;
-        table.insert(name.to_owned(), made.clone());
+        table.check_room(&made)?;
+        table.insert(made.clone());
         drop(table);
         self.count_change();
-        Some((made, true))
+        Ok(Some((made, true)))
     }
 
     /// Takes a topic in unless there is one with its name. Returns whether it did.
     pub(crate) fn add_missing(&self, topic: TopicConfig) -> bool {
         let mut table = self.table.write();
-        if table.contains_key(&topic.topic_name) {
+        if table.topics.contains_key(&topic.topic_name) {
             return false;
         }
-        table.insert(topic.topic_name.clone(), topic);
+        table.insert(topic);
         drop(table);
         self.count_change();
         true
     }
 
     /// Takes a topic in, in the place of one with its name.
-    pub(crate) fn put(&self, topic: TopicConfig) {
-        self.table.write().insert(topic.topic_name.clone(), topic);
+    ///
+    /// # Errors
+    ///
+    /// Why there is no room for it.
+    pub(crate) fn put(&self, topic: TopicConfig) -> Result<(), String> {
+        let mut table = self.table.write();
+        table.check_room(&topic)?;
+        table.insert(topic);
+        drop(table);
         self.count_change();
+        Ok(())
     }
 
     fn count_change(&self) {
@@ -126,7 +192,8 @@ impl Topics {
     pub(crate) fn snapshot(&self) -> TopicTable {
         let data_version = self.version.lock().clone();
         let table = self.table.read();
-        let topics = table.iter().map(|(name, topic)| (name.clone(), topic.clone())).collect();
+        let topics =
+            table.topics.iter().map(|(name, topic)| (name.clone(), topic.clone())).collect();
         TopicTable { data_version, topic_config_table: topics }
     }
 

@@ -19,7 +19,10 @@ use super::{
     outbox::Outbox,
     server::{Handler, Stop},
 };
-use crate::protocol::{Request, Response, Serialization, encode_request, next_frame, status};
+use crate::{
+    limits::Used,
+    protocol::{Request, Response, Serialization, encode_request, next_frame, status},
+};
 
 /// A connection on which nothing was heard or said for so long is closed. As in RocketMQ.
 const IDLE_MOST: Duration = Duration::from_secs(120);
@@ -34,13 +37,21 @@ pub(crate) struct Connection {
     /// Unlike any other one's in this process.
     pub(crate) number: u64,
     pub(crate) peer: SocketAddr,
+    /// What it made the broker remember.
+    pub(crate) used: Used,
     outbox: Outbox,
     next_opaque: AtomicI32,
 }
 
 impl Connection {
     pub(super) fn new(number: u64, peer: SocketAddr) -> Self {
-        Self { number, peer, outbox: Outbox::default(), next_opaque: AtomicI32::new(1) }
+        Self {
+            number,
+            peer,
+            used: Used::default(),
+            outbox: Outbox::default(),
+            next_opaque: AtomicI32::new(1),
+        }
     }
 
     /// Sends a request of ours that wants no reply.

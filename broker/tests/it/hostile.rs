@@ -57,3 +57,105 @@ fn fields_that_are_missing_or_wrong_are_named() {
     client.send("t", &[], b"goes on");
     running.stop();
 }
+
+/// A heartbeat of one consumer group with so many subscriptions.
+fn heartbeat(group: &str, subscriptions: usize) -> Vec<u8> {
+    let subscription = |n| format!(r#"{{"topic":"t{n}","subString":"*","subVersion":1}}"#);
+    let all: Vec<_> = (0..subscriptions).map(subscription).collect();
+    let all = all.join(",");
+    format!(
+        r#"{{"clientID":"c","consumerDataSet":[{{"groupName":"{group}","messageModel":"CLUSTERING",
+        "subscriptionDataSet":[{all}]}}]}}"#
+    )
+    .into_bytes()
+}
+
+#[test]
+fn a_heartbeat_carries_so_much_and_no_more() {
+    let dir = tempdir().unwrap();
+    let running = Running::start(dir.path(), &[]);
+    let mut client = Client::connect(running.address());
+    assert_eq!(client.call(34, &[], &heartbeat("g", 10_000)).code, 0);
+    let refused = client.call(34, &[], &heartbeat("g", 10_001));
+    assert_ne!(refused.code, 0);
+    assert!(refused.remark.contains("10001 subscriptions, at most 10000"), "{refused:?}");
+    let groups: Vec<_> = (0..1001).map(|n| format!(r#"{{"groupName":"p{n}"}}"#)).collect();
+    let body = |groups: &[String]| {
+        format!(r#"{{"clientID":"c","producerDataSet":[{}]}}"#, groups.join(","))
+    };
+    let refused = client.call(34, &[], body(&groups).as_bytes());
+    assert!(refused.remark.contains("1001 groups, at most 1000"), "{refused:?}");
+    // Nor can many small ones say more.
+    let mut client = Client::connect(running.address());
+    assert_eq!(client.call(34, &[], body(&groups[..600]).as_bytes()).code, 0);
+    assert_eq!(client.call(34, &[], body(&groups[..600]).as_bytes()).code, 0);
+    let refused = client.call(34, &[], body(&groups[600..]).as_bytes());
+    assert!(refused.remark.contains("at most 1000"), "{refused:?}");
+    client.call(35, &[("producerGroup", "p0")], b"");
+    assert_eq!(client.call(34, &[], body(&groups[1000..]).as_bytes()).code, 0);
+    client.send("t", &[], b"goes on");
+    running.stop();
+}
+
+#[test]
+fn one_connection_brings_in_so_many_names_and_no_more() {
+    let dir = tempdir().unwrap();
+    let running = Running::start(dir.path(), &[]);
+    let mut client = Client::connect(running.address());
+    client.send("t", &[], b"one");
+    assert_eq!(client.next_body("t", 0), b"one");
+    let pull = |client: &mut Client, group: &str| {
+        let fields = [
+            ("consumerGroup", group),
+            ("topic", "t"),
+            ("queueId", "0"),
+            ("queueOffset", "0"),
+            ("sysFlag", "4"),
+            ("subscription", "*"),
+        ];
+        client.call(11, &fields, b"")
+    };
+    let refused = (0..1001).find_map(|n| {
+        let reply = pull(&mut client, &format!("g{n}"));
+        (reply.code != 0).then_some(reply)
+    });
+    let refused = refused.expect("names without end were taken in");
+    assert!(refused.remark.contains("at most 1000"), "{refused:?}");
+    let refused = client.try_send("another", &[], b"x").unwrap();
+    assert!(refused.code != 0 && refused.remark.contains("at most 1000"), "{refused:?}");
+    let offset =
+        [("consumerGroup", "new"), ("topic", "t"), ("queueId", "0"), ("commitOffset", "1")];
+    let refused = client.call(15, &offset, b"");
+    assert!(refused.code != 0 && refused.remark.contains("at most 1000"), "{refused:?}");
+    // What is known, and others, are served.
+    assert_eq!(pull(&mut client, "g0").code, 0);
+    client.send("t", &[], b"goes on");
+    assert_eq!(pull(&mut Client::connect(running.address()), "mine").code, 0);
+    running.stop();
+}
+
+#[test]
+fn locks_and_queues_have_limits_too() {
+    let dir = tempdir().unwrap();
+    let running = Running::start(dir.path(), &[]);
+    let mut client = Client::connect(running.address());
+    let queues: Vec<_> =
+        (0..10_001).map(|n| format!(r#"{{"brokerName":"b","topic":"t","queueId":{n}}}"#)).collect();
+    let body = |queues: &[String]| {
+        let queues = queues.join(",");
+        format!(r#"{{"consumerGroup":"g","clientId":"c","mqSet":[{queues}]}}"#)
+    };
+    assert_eq!(client.call(41, &[], body(&queues[..10_000]).as_bytes()).code, 0);
+    let refused = client.call(41, &[], body(&queues).as_bytes());
+    assert!(refused.remark.contains("10001 queues, at most 10000"), "{refused:?}");
+    let mut last = client.call(17, &[("topic", "a"), ("readQueueNums", "65536")], b"");
+    for name in ["b", "c", "d", "e"] {
+        assert_eq!(last.code, 0, "{last:?}");
+        last = client.call(17, &[("topic", name), ("readQueueNums", "65536")], b"");
+        if last.code != 0 {
+            break;
+        }
+    }
+    assert!(last.remark.contains("queues"), "{last:?}");
+    running.stop();
+}
