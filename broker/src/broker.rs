@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use steadfast::Store;
 use tokio::{sync::Notify, task::JoinSet};
 use tracing::{info, warn};
@@ -62,6 +63,7 @@ pub(crate) struct Core {
     /// How many offsets of groups in queues there are.
     pub(crate) positions: Count,
     registry: Registry,
+    saving: Mutex<()>,
     turn: AtomicU32,
     started: i64,
 }
@@ -97,15 +99,13 @@ impl Core {
         )
     }
 
-    /// What the broker tells with each message that it takes.
-    pub(crate) fn add_own_properties(&self, encoded: &mut String) {
-        for (name, value) in [
-            ("MSG_REGION", "DefaultRegion"),
-            ("TRACE_ON", "true"),
-            ("CLUSTER", &self.config.cluster),
-        ] {
-            properties::set(encoded, name, value);
-        }
+    /// Adds what the broker tells with each message that it takes, in the place of what another
+    /// one told.
+    pub(crate) fn add_own_properties(&self, encoded: &mut String, has_others: bool) {
+        let add = if has_others { properties::set } else { properties::add };
+        add(encoded, properties::REGION, "DefaultRegion");
+        add(encoded, properties::TRACE, "true");
+        add(encoded, properties::CLUSTER, &self.config.cluster);
     }
 
     /// Makes a topic that `by` sends to. Gives its shape, `None` if it must not be made.
@@ -190,6 +190,8 @@ impl Core {
 
     /// Writes the small files that changed. What fails is told and tried again.
     fn save(&self) {
+        // One after the other: two that write the same file could leave the older state in it.
+        let _saving = self.saving.lock();
         let saved = [
             self.topics.save(),
             self.groups.save(),
@@ -330,7 +332,8 @@ impl Broker {
     pub async fn stop(mut self) -> Result<(), StartError> {
         self.core.stop.stop();
         while self.tasks.join_next().await.is_some() {}
-        self.core.save();
+        let saving = self.core.clone();
+        tokio::task::spawn_blocking(move || saving.save()).await.map_err(io::Error::other)?;
         let mut core = self.core;
         let flushing = core.clone();
         tokio::task::spawn_blocking(move || flushing.store.flush())
@@ -380,6 +383,7 @@ fn open_core(
         waiting: AtomicUsize::new(0),
         positions: Count::of(positions),
         registry,
+        saving: Mutex::new(()),
         turn: AtomicU32::new(0),
         started: crate::now_millis(),
         config,

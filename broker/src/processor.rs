@@ -168,7 +168,7 @@ impl Processor {
         topic.write_queue_nums = write;
         topic.topic_sys_flag = fields.parse_or("topicSysFlag", 0)?;
         topic.order = fields.get("order") == Some("true");
-        let put = self.core.put_topic(topic);
+        let put = crate::blocking(|| self.core.put_topic(topic));
         put.map_err(|e| refuse(status::SYSTEM_ERROR, e.to_string()))?;
         Ok(Response::ok())
     }

@@ -1,16 +1,11 @@
 //! The topics of a broker and what may be done with them, in `config/topics.json`.
 
-use std::{
-    collections::HashMap,
-    io,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::{collections::HashMap, io, path::Path};
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    files,
+    files::{self, Saver},
     limits::{QUEUES_MOST, TOPICS_MOST},
     names,
     namesrv::data::{DataVersion, TopicConfig, TopicTable, perm},
@@ -28,10 +23,9 @@ const OWN: [(&str, i32); 5] = [
 /// All topics of one broker.
 #[derive(Debug)]
 pub(crate) struct Topics {
-    path: PathBuf,
     table: RwLock<Table>,
     version: Mutex<DataVersion>,
-    changed: AtomicBool,
+    file: Saver,
 }
 
 /// All topics by name, and how many queues they have together.
@@ -97,10 +91,9 @@ impl Topics {
         let table: TopicTable = files::load_json(&path, way_out)?;
         let version = table.data_version;
         let topics = Self {
-            path,
             table: RwLock::new(Table::of(table.topic_config_table)),
             version: Mutex::new(version),
-            changed: AtomicBool::new(false),
+            file: Saver::new(path),
         };
         let fixed = OWN.map(|(name, queues)| TopicConfig::new(name, queues, perm::READ_WRITE));
         for topic in own.iter().chain(&fixed) {
@@ -185,7 +178,7 @@ impl Topics {
         let mut version = self.version.lock();
         version.counter += 1;
         version.timestamp = crate::now_millis();
-        self.changed.store(true, Ordering::Release);
+        self.file.set_changed();
     }
 
     /// All of them, as a name server is told.
@@ -203,11 +196,35 @@ impl Topics {
     ///
     /// The path and why it cannot be written; the next call tries again.
     pub(crate) fn save(&self) -> io::Result<()> {
-        if !self.changed.swap(false, Ordering::AcqRel) {
-            return Ok(());
+        self.file.save(|| serde_json::to_vec_pretty(&self.snapshot()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn saves_at_the_same_time_leave_a_whole_file_with_everything() {
+        for _ in 0..5 {
+            let dir = tempfile::tempdir().unwrap();
+            let topics = Topics::open(dir.path(), &[]).unwrap();
+            let add = &|thread: i32| {
+                for n in 0..20 {
+                    let name = format!("t{thread}-{n}");
+                    let topic = TopicConfig::new(name.clone(), 1, perm::READ_WRITE);
+                    assert!(topics.add_missing(topic));
+                    topics.save().unwrap();
+                    // It is durable when the call returns, whoever wrote it.
+                    let again = Topics::open(dir.path(), &[]).unwrap();
+                    assert!(again.get(&name).is_some(), "{name} was not written");
+                }
+            };
+            std::thread::scope(|scope| {
+                for thread in 0..4 {
+                    scope.spawn(move || add(thread));
+                }
+            });
         }
-        let json = serde_json::to_vec_pretty(&self.snapshot())?;
-        files::replace(&self.path, &json)
-            .inspect_err(|_| self.changed.store(true, Ordering::Release))
     }
 }
