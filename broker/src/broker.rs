@@ -6,7 +6,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -22,6 +22,7 @@ use crate::{
     config::Role,
     delay::{self, Progress},
     groups::{Group, Groups},
+    kept::Kept,
     limits::{Count, NAMES_BY_ONE_MOST},
     locks::Locks,
     names,
@@ -47,7 +48,7 @@ const SAVE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) config: BrokerConfig,
-    pub(crate) store: Store,
+    pub(crate) store: Kept,
     /// Where clients find us; part of the ids of messages.
     pub(crate) address: SocketAddr,
     pub(crate) topics: Topics,
@@ -59,10 +60,10 @@ pub(crate) struct Core {
     pub(crate) transactions: Transactions,
     pub(crate) stop: Stop,
     /// How many pulls wait.
-    pub(crate) waiting: AtomicUsize,
+    pub(crate) waiting: Count,
     /// How many offsets of groups in queues there are.
     pub(crate) positions: Count,
-    registry: Registry,
+    pub(crate) registry: Registry,
     saving: Mutex<()>,
     turn: AtomicU32,
     started: i64,
@@ -231,10 +232,10 @@ impl From<steadfast::Error> for StartError {
 /// A broker that is running, with its name server unless it registers at others.
 ///
 /// Dropping it without [`stop`](Self::stop) ends it as a crash would: nothing that was acknowledged
-/// is lost.
+/// is lost. The store is closed behind its back, by a thread of its own.
 #[derive(Debug)]
 pub struct Broker {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     name_server: Option<SocketAddr>,
     tasks: JoinSet<()>,
 }
@@ -287,6 +288,7 @@ impl Broker {
                 let handler = Arc::new(Directory::new(routes.clone()));
                 self.tasks.spawn(bound.run(handler, core.stop.clone()));
                 self.tasks.spawn(forget_silent(routes.clone(), core.stop.clone()));
+                self.tasks.spawn(registration::keep_embedded(core.clone()));
             }
             (Registry::Remote(tasks), _) => {
                 for (server, changed) in core.config.name_servers.iter().zip(tasks) {
@@ -370,7 +372,7 @@ fn open_core(
     let consumers = store.consumers();
     let positions = consumers.groups().iter().map(|group| consumers.of_group(group).len()).sum();
     Ok(Core {
-        store,
+        store: Kept::new(store),
         address,
         topics,
         groups,
@@ -380,7 +382,7 @@ fn open_core(
         timers,
         transactions,
         stop: Stop::new(),
-        waiting: AtomicUsize::new(0),
+        waiting: Count::default(),
         positions: Count::of(positions),
         registry,
         saving: Mutex::new(()),

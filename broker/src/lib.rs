@@ -24,6 +24,7 @@ mod delay;
 mod files;
 mod follow;
 mod groups;
+mod kept;
 mod limits;
 mod locks;
 mod names;

@@ -24,6 +24,21 @@ pub(crate) const LOCKS_MOST: usize = 1 << 18;
 /// Queues that one request may lock.
 pub(crate) const LOCKS_AT_ONCE_MOST: usize = 10_000;
 
+/// Entries of a queue that one pull looks at: its filter may leave all of them out.
+pub(crate) const ENTRIES_A_PULL_MOST: usize = 16_000;
+/// Tags in one filter, and bytes of what tells of them.
+pub(crate) const TAGS_MOST: usize = 1000;
+pub(crate) const EXPRESSION_MOST: usize = 16 << 10;
+/// Pulls of one connection that wait; more are answered at once.
+pub(crate) const WAITING_BY_ONE_MOST: usize = 4096;
+/// All pulls that wait.
+pub(crate) const WAITING_MOST: usize = 200_000;
+
+/// Brokers that a name server knows.
+pub(crate) const BROKERS_MOST: usize = 1000;
+/// Topics of all of them, each counted once for each broker that has it.
+pub(crate) const ROUTES_MOST: usize = 1_000_000;
+
 /// A number that does not get above a limit.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicUsize);
@@ -39,6 +54,17 @@ impl Count {
         let one_more = |n| (n < most).then_some(n + 1);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
+
+    /// One less.
+    pub(crate) fn give_back(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What one connection made the broker remember.
@@ -46,6 +72,8 @@ impl Count {
 pub(crate) struct Used {
     pub(crate) names: Count,
     pub(crate) positions: Count,
+    /// Pulls that wait.
+    pub(crate) waiting: Count,
 }
 
 #[cfg(test)]
@@ -58,5 +86,7 @@ mod tests {
         assert!(count.take(2));
         assert!(!count.take(2) && !count.take(0));
         assert!(count.take(3));
+        count.give_back();
+        assert_eq!(count.get(), 2);
     }
 }

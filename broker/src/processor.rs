@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    back,
+    back, blocking,
     broker::Core,
     clients::Heartbeat,
     locks::{LockBody, LockedBody},
@@ -89,10 +89,11 @@ impl Processor {
             request::UPDATE_CONSUMER_OFFSET => offsets::update(core, connection, request),
             request::GET_MAX_OFFSET => offsets::max(core, request),
             request::GET_MIN_OFFSET => offsets::min(core, request),
-            request::SEARCH_OFFSET_BY_TIMESTAMP => offsets::by_time(core, request),
-            request::GET_EARLIEST_MSG_STORETIME => offsets::earliest(core, request),
-            request::QUERY_MESSAGE => query::by_key(core, request),
-            request::VIEW_MESSAGE_BY_ID => query::by_position(core, request),
+            // These look at messages of any age.
+            request::SEARCH_OFFSET_BY_TIMESTAMP => blocking(|| offsets::by_time(core, request)),
+            request::GET_EARLIEST_MSG_STORETIME => blocking(|| offsets::earliest(core, request)),
+            request::QUERY_MESSAGE => blocking(|| query::by_key(core, request)),
+            request::VIEW_MESSAGE_BY_ID => blocking(|| query::by_position(core, request)),
             request::END_TRANSACTION => {
                 transaction::end(core, request)?;
                 Ok(Response::ok())
@@ -168,7 +169,7 @@ impl Processor {
         topic.write_queue_nums = write;
         topic.topic_sys_flag = fields.parse_or("topicSysFlag", 0)?;
         topic.order = fields.get("order") == Some("true");
-        let put = crate::blocking(|| self.core.put_topic(topic));
+        let put = blocking(|| self.core.put_topic(topic));
         put.map_err(|e| refuse(status::SYSTEM_ERROR, e.to_string()))?;
         Ok(Response::ok())
     }

@@ -223,7 +223,7 @@ impl Client {
 
 /// The body of a batch of so many messages, which have no bodies of their own.
 pub(crate) fn batch(messages: usize) -> Vec<u8> {
-    let mut one = vec![0; 22];
+    let mut one = [0; 22];
     one[3] = 22;
     one.repeat(messages)
 }

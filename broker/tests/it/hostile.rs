@@ -271,3 +271,28 @@ fn no_frames_end_a_server() {
     assert_eq!(client.next_body("fresh", 0), b"goes on");
     running.stop();
 }
+
+#[test]
+fn a_name_server_knows_so_many_brokers_and_no_more() {
+    let dir = tempdir().unwrap();
+    let running = Running::start(dir.path(), &[]);
+    let mut client = Client::connect(running.names());
+    let mut register = |number: i32| {
+        let (name, address) = (format!("b{number}"), format!("127.0.0.9:{number}"));
+        let fields = [
+            ("brokerName", name.as_str()),
+            ("brokerAddr", &address),
+            ("clusterName", "c"),
+            ("brokerId", "0"),
+        ];
+        client.call(103, &fields, b"")
+    };
+    // One is ours.
+    for number in 1..1000 {
+        assert_eq!(register(number).code, 0);
+    }
+    let refused = register(1000);
+    assert!(refused.code != 0 && refused.remark.contains("at most 1000"), "{refused:?}");
+    assert_eq!(register(999).code, 0);
+    running.stop();
+}
