@@ -24,18 +24,28 @@ use crate::{
 pub struct ReadLimit {
     records: usize,
     bytes: u64,
+    entries: usize,
 }
 
 impl ReadLimit {
     /// At most `records` records, whatever their size.
     pub fn records(records: usize) -> Self {
-        Self { records, bytes: u64::MAX }
+        Self { records, bytes: u64::MAX, entries: usize::MAX }
     }
 
     /// Also at most `bytes` bytes of log, but always one record if there is any.
     #[must_use]
     pub fn bytes(mut self, bytes: u64) -> Self {
         self.bytes = bytes;
+        self
+    }
+
+    /// Also looks at no more than `entries` messages of the queue, those that a filter leaves out
+    /// included, but always at one. What is empty because of that is not the queue's end: see
+    /// [`Batch::next_offset`].
+    #[must_use]
+    pub fn entries(mut self, entries: usize) -> Self {
+        self.entries = entries.max(1);
         self
     }
 }
@@ -98,7 +108,8 @@ impl Batch {
         self.places.len()
     }
 
-    /// Whether there are none: the queue has nothing (that passes the filter) at the offset yet.
+    /// Whether there are none: the queue has nothing at the offset yet, or a filter left out all
+    /// that were looked at; then [`next_offset`](Self::next_offset) is where to go on.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
@@ -181,24 +192,32 @@ impl Engine {
         let mut batch = Batch { window, places: Vec::new(), next: from, min, end };
         let mut entries = Vec::with_capacity(CHUNK.min(limit.records) + AHEAD);
         let mut room = limit.bytes;
-        while batch.places.len() < limit.records && batch.next < end {
-            let want = (limit.records - batch.places.len()).min(CHUNK);
+        // Where this has to stop, for the queue's end or for its limit.
+        let until = end.min(QueueOffset::new(from.get().saturating_add(limit.entries as u64)));
+        while batch.places.len() < limit.records && batch.next < until {
+            let rest = until.saturating_since(batch.next).min(CHUNK as u64) as usize;
+            // Of what a filter leaves out many are looked at for one that is wanted.
+            let wanted = if tags.is_some() { CHUNK } else { limit.records - batch.places.len() };
+            let want = wanted.min(rest);
             entries.clear();
             // A few more than wanted: the next call's records are fetched already by this one.
             if let Err(error) = queue.read(batch.next, want + AHEAD, &mut entries) {
-                if !batch.places.is_empty() {
+                if batch.next > from {
                     return Ok(batch);
                 }
                 entries.push(self.relocated(&queue, batch.next, None, error)?);
             }
             batch.places.reserve(want);
             for (number, entry) in entries.iter().take(want).enumerate() {
+                if batch.places.len() == limit.records {
+                    break;
+                }
                 if let Some(later) = entries.get(number + AHEAD) {
                     batch.window.prefetch(later.physical_offset, later.size);
                 }
                 let skip = hashes.as_ref().is_some_and(|h| !h.contains(&entry.tags_code));
                 if !skip {
-                    let first = batch.places.is_empty();
+                    let first = batch.next == from;
                     let taken = match self.take(&mut batch, key, entry, tags, room) {
                         Err(error) if first => {
                             let right = self.relocated(&queue, batch.next, Some(entry), error)?;
@@ -210,7 +229,7 @@ impl Engine {
                         Ok(Taken::Record) => room = room.saturating_sub(entry.size.into()),
                         Ok(Taken::OtherTag) => {}
                         Ok(Taken::NoRoom) => return Ok(batch),
-                        // What is sound before the damage is handed out first.
+                        // What is before the damage is told first; the next read begins with it.
                         Err(_) if !first => return Ok(batch),
                         Err(error) => return Err(error),
                     }

@@ -6,11 +6,12 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use steadfast::Store;
 use tokio::{sync::Notify, task::JoinSet};
 use tracing::{info, warn};
@@ -21,6 +22,8 @@ use crate::{
     config::Role,
     delay::{self, Progress},
     groups::{Group, Groups},
+    kept::Kept,
+    limits::{Count, NAMES_BY_ONE_MOST},
     locks::Locks,
     names,
     namesrv::{
@@ -28,7 +31,7 @@ use crate::{
         data::{TopicConfig, perm},
         forget_silent,
     },
-    net::{Server, Stop},
+    net::{Connection, Server, Stop},
     processor::Processor,
     properties,
     protocol::{Refused, refuse, status},
@@ -45,7 +48,7 @@ const SAVE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) config: BrokerConfig,
-    pub(crate) store: Store,
+    pub(crate) store: Kept,
     /// Where clients find us; part of the ids of messages.
     pub(crate) address: SocketAddr,
     pub(crate) topics: Topics,
@@ -57,8 +60,11 @@ pub(crate) struct Core {
     pub(crate) transactions: Transactions,
     pub(crate) stop: Stop,
     /// How many pulls wait.
-    pub(crate) waiting: AtomicUsize,
-    registry: Registry,
+    pub(crate) waiting: Count,
+    /// How many offsets of groups in queues there are.
+    pub(crate) positions: Count,
+    pub(crate) registry: Registry,
+    saving: Mutex<()>,
     turn: AtomicU32,
     started: i64,
 }
@@ -94,40 +100,68 @@ impl Core {
         )
     }
 
-    /// What the broker tells with each message that it takes.
-    pub(crate) fn add_own_properties(&self, encoded: &mut String) {
-        for (name, value) in [
-            ("MSG_REGION", "DefaultRegion"),
-            ("TRACE_ON", "true"),
-            ("CLUSTER", &self.config.cluster),
-        ] {
-            properties::set(encoded, name, value);
-        }
+    /// Adds what the broker tells with each message that it takes, in the place of what another
+    /// one told.
+    pub(crate) fn add_own_properties(&self, encoded: &mut String, has_others: bool) {
+        let add = if has_others { properties::set } else { properties::add };
+        add(encoded, properties::REGION, "DefaultRegion");
+        add(encoded, properties::TRACE, "true");
+        add(encoded, properties::CLUSTER, &self.config.cluster);
     }
 
-    /// Makes a topic that somebody sends to. Gives its shape, `None` if it must not be made.
+    /// Makes a topic that `by` sends to. Gives its shape, `None` if it must not be made.
     pub(crate) fn make_topic_for_send(
         &self,
         name: &str,
         creating: Creating<'_>,
-    ) -> Option<(i32, i32, i32)> {
+        by: &Connection,
+    ) -> Result<Option<(i32, i32, i32)>, Refused> {
+        if !names::is_of_group(name) && !self.topics.inherits(creating.like) {
+            return Ok(None);
+        }
+        self.one_more_name(by)?;
         let made = match names::is_of_group(name) {
-            true => self.topics.get(&self.make_group_topic(name.to_owned()))?,
+            true => self.topics.get(&self.make_group_topic(name.to_owned())),
             false => {
-                let (topic, new) = self.topics.create_by_send(name, creating)?;
-                if new {
+                let full = |why| refuse(status::SYSTEM_ERROR, why);
+                let made = self.topics.create_by_send(name, creating).map_err(full)?;
+                if let Some((topic, true)) = &made {
                     info!(topic = name, queues = topic.write_queue_nums, "made by a send");
-                    self.registry.topic_changed(self, &topic);
+                    self.registry.topic_changed(self, topic);
                 }
-                topic
+                made.map(|(topic, _)| topic)
             }
         };
-        Some((made.perm, made.read_queue_nums, made.write_queue_nums))
+        Ok(made.map(|made| (made.perm, made.read_queue_nums, made.write_queue_nums)))
+    }
+
+    /// Counts a name that the broker keeps because a client said it.
+    fn one_more_name(&self, by: &Connection) -> Result<(), Refused> {
+        if by.used.names.take(NAMES_BY_ONE_MOST) {
+            return Ok(());
+        }
+        let why = format!(
+            "one connection brings in at most {NAMES_BY_ONE_MOST} new topics and groups; make them \
+             by createTopic, or connect again"
+        );
+        Err(refuse(status::SYSTEM_ERROR, why))
+    }
+
+    /// As [`group`](Self::group), when a client says the name.
+    pub(crate) fn group_named_by(&self, name: &str, by: &Connection) -> Result<Group, Refused> {
+        if let Some(known) = self.groups.get(name) {
+            return Ok(known);
+        }
+        if self.config.auto_create_groups {
+            self.one_more_name(by)?;
+        }
+        self.group(name)
     }
 
     /// What holds for a consumer group, which is taken in if need be and allowed.
     pub(crate) fn group(&self, name: &str) -> Result<Group, Refused> {
-        self.groups.get_or_create(name, self.config.auto_create_groups).ok_or_else(|| {
+        let found = self.groups.get_or_create(name, self.config.auto_create_groups);
+        found.map_err(|why| refuse(status::SYSTEM_ERROR, why))?.ok_or_else(|| {
             let why = format!("subscription group [{name}] does not exist");
             refuse(status::SUBSCRIPTION_GROUP_NOT_EXIST, why)
         })
@@ -149,7 +183,7 @@ impl Core {
 
     /// Takes a topic in as somebody says it is. It is durable when this returns.
     pub(crate) fn put_topic(&self, topic: TopicConfig) -> io::Result<()> {
-        self.topics.put(topic.clone());
+        self.topics.put(topic.clone()).map_err(io::Error::other)?;
         self.topics.save()?;
         self.registry.topic_changed(self, &topic);
         Ok(())
@@ -157,6 +191,8 @@ impl Core {
 
     /// Writes the small files that changed. What fails is told and tried again.
     fn save(&self) {
+        // One after the other: two that write the same file could leave the older state in it.
+        let _saving = self.saving.lock();
         let saved = [
             self.topics.save(),
             self.groups.save(),
@@ -196,10 +232,10 @@ impl From<steadfast::Error> for StartError {
 /// A broker that is running, with its name server unless it registers at others.
 ///
 /// Dropping it without [`stop`](Self::stop) ends it as a crash would: nothing that was acknowledged
-/// is lost.
+/// is lost. The store is closed behind its back, by a thread of its own.
 #[derive(Debug)]
 pub struct Broker {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     name_server: Option<SocketAddr>,
     tasks: JoinSet<()>,
 }
@@ -253,6 +289,7 @@ impl Broker {
                 let handler = Arc::new(Directory::new(routes.clone()));
                 self.tasks.spawn(bound.run(handler, core.stop.clone()));
                 self.tasks.spawn(forget_silent(routes.clone(), core.stop.clone()));
+                self.tasks.spawn(registration::keep_embedded(core.clone()));
             }
             (Registry::Remote(tasks), _) => {
                 for (server, changed) in core.config.name_servers.iter().zip(tasks) {
@@ -298,7 +335,8 @@ impl Broker {
     pub async fn stop(mut self) -> Result<(), StartError> {
         self.core.stop.stop();
         while self.tasks.join_next().await.is_some() {}
-        self.core.save();
+        let saving = self.core.clone();
+        tokio::task::spawn_blocking(move || saving.save()).await.map_err(io::Error::other)?;
         let mut core = self.core;
         let flushing = core.clone();
         tokio::task::spawn_blocking(move || flushing.store.flush())
@@ -332,8 +370,10 @@ fn open_core(
     let delays = Progress::open(&config.data)?;
     let timers = Timers::open(&config.data)?;
     let transactions = Transactions::open(&store);
+    let consumers = store.consumers();
+    let positions = consumers.groups().iter().map(|group| consumers.of_group(group).len()).sum();
     Ok(Core {
-        store,
+        store: Kept::new(store),
         address,
         topics,
         groups,
@@ -343,8 +383,10 @@ fn open_core(
         timers,
         transactions,
         stop: Stop::new(),
-        waiting: AtomicUsize::new(0),
+        waiting: Count::default(),
+        positions: Count::of(positions),
         registry,
+        saving: Mutex::new(()),
         turn: AtomicU32::new(0),
         started: crate::now_millis(),
         config,
@@ -389,6 +431,7 @@ async fn housekeeping(core: Arc<Core>) {
         tokio::select! {
             _ = tick.tick() => {
                 core.clients.expire(Instant::now());
+                core.locks.expire(Instant::now());
                 let saving = core.clone();
                 let saved = tokio::task::spawn_blocking(move || saving.save()).await;
                 if let Err(error) = saved {

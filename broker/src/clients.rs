@@ -1,7 +1,7 @@
 //! Who is connected: the members of producer and consumer groups.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 
 use crate::{
+    limits::{MEMBERSHIPS_MOST, SUBSCRIPTIONS_MOST},
     net::Connection,
     protocol::request,
     subscription::{Filter, SubscriptionData},
@@ -57,10 +58,19 @@ struct ConsumerGroup {
     subscriptions: HashMap<String, (i64, Filter)>,
 }
 
+/// The groups that one connection is in.
+#[derive(Debug, Default)]
+struct Memberships {
+    producers: HashSet<String>,
+    consumers: HashSet<String>,
+}
+
 #[derive(Debug, Default)]
 struct Tables {
     producers: HashMap<String, BTreeMap<u64, Member>>,
     consumers: HashMap<String, ConsumerGroup>,
+    /// By the number of the connection.
+    memberships: HashMap<u64, Memberships>,
 }
 
 /// All clients of one broker.
@@ -79,93 +89,135 @@ pub(crate) enum Wanted {
     Filter(Filter),
 }
 
+impl Heartbeat {
+    /// Checks that it carries no more than a client needs.
+    ///
+    /// # Errors
+    ///
+    /// What there is too much of.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let groups = self.producer_data_set.len() + self.consumer_data_set.len();
+        if groups > MEMBERSHIPS_MOST {
+            return Err(format!("a heartbeat with {groups} groups, at most {MEMBERSHIPS_MOST}"));
+        }
+        let of_each = self.consumer_data_set.iter().map(|group| group.subscription_data_set.len());
+        let all: usize = of_each.sum();
+        if all > SUBSCRIPTIONS_MOST {
+            let why = format!("a heartbeat with {all} subscriptions, at most {SUBSCRIPTIONS_MOST}");
+            return Err(why);
+        }
+        Ok(())
+    }
+}
+
 impl Clients {
     /// A producer says that it is there.
-    pub(crate) fn heard_of_producer(&self, group: &str, client: &str, by: &Arc<Connection>) {
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be taken in.
+    pub(crate) fn heard_of_producer(
+        &self,
+        group: &str,
+        client: &str,
+        by: &Arc<Connection>,
+    ) -> Result<(), String> {
         let mut tables = self.tables.lock();
+        tables.join(by.number, group, |of| &mut of.producers)?;
         let members = tables.producers.entry(group.to_owned()).or_default();
         members.insert(by.number, Member::new(client, by));
+        Ok(())
     }
 
     /// A consumer says that it is there and what it wants; who cannot be understood wants nothing
     /// new. Tells the group if that changed who or what it is.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be taken in.
     pub(crate) fn heard_of_consumer(
         &self,
         consumer: &ConsumerData,
         client: &str,
         by: &Arc<Connection>,
         notify: bool,
-    ) {
+    ) -> Result<(), String> {
+        // Everybody's pulls wait for the lock: what takes time is done before.
+        let filters = consumer.subscription_data_set.iter().filter_map(|data| {
+            let filter = Filter::parse(&data.sub_string, data.expression_type.as_deref()).ok()?;
+            Some((&data.topic, data.sub_version, filter))
+        });
+        let filters: Vec<_> = filters.collect();
+        let told: HashSet<&String> =
+            consumer.subscription_data_set.iter().map(|data| &data.topic).collect();
         let mut tables = self.tables.lock();
+        let tables = &mut *tables;
+        tables.join(by.number, &consumer.group_name, |of| &mut of.consumers)?;
         let group = tables.consumers.entry(consumer.group_name.clone()).or_default();
         let known = group.members.insert(by.number, Member::new(client, by));
         let mut changed = known.is_none_or(|known| known.client_id != client);
-        for data in &consumer.subscription_data_set {
-            let kind = data.expression_type.as_deref();
-            let Ok(filter) = Filter::parse(&data.sub_string, kind) else { continue };
-            match group.subscriptions.get_mut(&data.topic) {
-                Some((version, _)) if *version > data.sub_version => {}
+        // Who left a topic out no longer wants it.
+        if group.members.len() == 1 {
+            let before = group.subscriptions.len();
+            group.subscriptions.retain(|topic, _| told.contains(topic));
+            changed |= group.subscriptions.len() != before;
+        }
+        let mut room = SUBSCRIPTIONS_MOST.saturating_sub(group.subscriptions.len());
+        let mut full = false;
+        for (topic, version, filter) in filters {
+            match group.subscriptions.get_mut(topic) {
+                Some((known, _)) if *known > version => {}
                 Some(known) => {
                     changed |= known.1 != filter;
-                    *known = (data.sub_version, filter);
+                    *known = (version, filter);
                 }
+                None if room == 0 => full = true,
                 None => {
-                    group.subscriptions.insert(data.topic.clone(), (data.sub_version, filter));
+                    room -= 1;
+                    group.subscriptions.insert(topic.clone(), (version, filter));
                     changed = true;
                 }
             }
         }
-        // Who left a topic out no longer wants it.
-        let told =
-            |topic: &String| consumer.subscription_data_set.iter().any(|d| d.topic == *topic);
-        if group.members.len() == 1 {
-            let before = group.subscriptions.len();
-            group.subscriptions.retain(|topic, _| told(topic));
-            changed |= group.subscriptions.len() != before;
-        }
         if changed && notify {
             group.tell_change(&consumer.group_name);
         }
+        if full {
+            let name = &consumer.group_name;
+            return Err(format!("the group {name} has at most {SUBSCRIPTIONS_MOST} subscriptions"));
+        }
+        Ok(())
     }
 
     /// A client leaves a group.
     pub(crate) fn leave(&self, connection: u64, producers: Option<&str>, consumers: Option<&str>) {
-        let mut tables = self.tables.lock();
-        if let Some(members) = producers.and_then(|group| tables.producers.get_mut(group)) {
-            members.remove(&connection);
-        }
-        if let Some(name) = consumers
-            && let Some(group) = tables.consumers.get_mut(name)
-            && group.members.remove(&connection).is_some()
-        {
-            group.tell_change(name);
-        }
-        tables.forget_empty();
+        let one = |name: Option<&str>| name.map(|name| (connection, name.to_owned()));
+        self.tables.lock().remove(one(producers), one(consumers));
     }
 
     /// A connection is gone, and its client with it.
     pub(crate) fn disconnected(&self, connection: u64) {
-        self.remove_where(|number, _| number == connection);
+        let mut tables = self.tables.lock();
+        let Some(of) = tables.memberships.remove(&connection) else { return };
+        let with = |name| (connection, name);
+        tables.remove(of.producers.into_iter().map(with), of.consumers.into_iter().map(with));
     }
 
     /// Forgets clients that are silent for too long.
     pub(crate) fn expire(&self, now: Instant) {
-        self.remove_where(|_, member| now.saturating_duration_since(member.heard) > SILENT_MOST);
-    }
-
-    fn remove_where(&self, gone: impl Fn(u64, &Member) -> bool) {
         let mut tables = self.tables.lock();
-        for members in tables.producers.values_mut() {
-            members.retain(|number, member| !gone(*number, member));
-        }
-        for (name, group) in &mut tables.consumers {
-            let before = group.members.len();
-            group.members.retain(|number, member| !gone(*number, member));
-            if group.members.len() != before {
-                group.tell_change(name);
-            }
-        }
-        tables.forget_empty();
+        let silent = |(number, member): (&u64, &Member)| {
+            let silent = now.saturating_duration_since(member.heard) > SILENT_MOST;
+            silent.then_some(*number)
+        };
+        let of = |name: &String, members: &BTreeMap<u64, Member>| {
+            let gone: Vec<_> = members.iter().filter_map(silent).collect();
+            gone.into_iter().map(|number| (number, name.clone())).collect::<Vec<_>>()
+        };
+        let producers: Vec<_> = tables.producers.iter().flat_map(|(n, m)| of(n, m)).collect();
+        let consumers: Vec<_> =
+            tables.consumers.iter().flat_map(|(n, group)| of(n, &group.members)).collect();
+        tables.remove(producers, consumers);
     }
 
     /// The ids of a group's members, sorted; `None` if nobody is there.
@@ -211,8 +263,60 @@ impl ConsumerGroup {
 }
 
 impl Tables {
-    fn forget_empty(&mut self) {
-        self.producers.retain(|_, members| !members.is_empty());
-        self.consumers.retain(|_, group| !group.members.is_empty());
+    /// Notes that a connection is in one more group, unless it is in too many.
+    fn join(
+        &mut self,
+        connection: u64,
+        group: &str,
+        kind: fn(&mut Memberships) -> &mut HashSet<String>,
+    ) -> Result<(), String> {
+        let of = self.memberships.entry(connection).or_default();
+        let all = of.producers.len() + of.consumers.len();
+        let groups = kind(of);
+        if groups.contains(group) {
+            return Ok(());
+        }
+        if all >= MEMBERSHIPS_MOST {
+            return Err(format!("one connection is in at most {MEMBERSHIPS_MOST} groups"));
+        }
+        groups.insert(group.to_owned());
+        Ok(())
+    }
+
+    /// Takes members out of groups of producers and consumers, and tells those who stay.
+    fn remove(
+        &mut self,
+        producers: impl IntoIterator<Item = (u64, String)>,
+        consumers: impl IntoIterator<Item = (u64, String)>,
+    ) {
+        for (number, name) in producers {
+            if let Some(of) = self.memberships.get_mut(&number) {
+                of.producers.remove(&name);
+            }
+            if let Some(members) = self.producers.get_mut(&name) {
+                members.remove(&number);
+                if members.is_empty() {
+                    self.producers.remove(&name);
+                }
+            }
+        }
+        let mut changed = BTreeSet::new();
+        for (number, name) in consumers {
+            if let Some(of) = self.memberships.get_mut(&number) {
+                of.consumers.remove(&name);
+            }
+            let Some(group) = self.consumers.get_mut(&name) else { continue };
+            let left = group.members.remove(&number).is_some();
+            if group.members.is_empty() {
+                self.consumers.remove(&name);
+            } else if left {
+                changed.insert(name);
+            }
+        }
+        for name in changed {
+            if let Some(group) = self.consumers.get(&name) {
+                group.tell_change(&name);
+            }
+        }
     }
 }

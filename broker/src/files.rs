@@ -3,9 +3,11 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use crate::protocol::json;
@@ -72,6 +74,44 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         File::open(dir)?.sync_all()
     };
     write().map_err(named)
+}
+
+/// A file that is written when what it tells of has changed.
+#[derive(Debug)]
+pub(crate) struct Saver {
+    path: PathBuf,
+    changed: AtomicBool,
+    /// One save at a time, from looking at the state to the file's new name: all of them write the
+    /// same temporary file, and the last one has to be the newest.
+    saving: Mutex<()>,
+}
+
+impl Saver {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, changed: AtomicBool::new(false), saving: Mutex::new(()) }
+    }
+
+    /// The next save writes it.
+    pub(crate) fn set_changed(&self) {
+        self.changed.store(true, Ordering::Release);
+    }
+
+    /// Writes what `state` gives, if anything changed since. All changes before are durable then.
+    ///
+    /// # Errors
+    ///
+    /// The path and why it cannot be written; the next call tries again.
+    pub(crate) fn save(
+        &self,
+        state: impl FnOnce() -> serde_json::Result<Vec<u8>>,
+    ) -> io::Result<()> {
+        let _saving = self.saving.lock();
+        if !self.changed.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let written = state().map_err(io::Error::from).and_then(|json| replace(&self.path, &json));
+        written.inspect_err(|_| self.set_changed())
+    }
 }
 
 trait WithAdded {

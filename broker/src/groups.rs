@@ -1,17 +1,16 @@
 //! The consumer groups of a broker and what holds for them, in `config/subscriptionGroup.json`.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::{collections::BTreeMap, io, path::Path};
 
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{files, namesrv::data::DataVersion};
+use crate::{
+    files::{self, Saver},
+    limits::GROUPS_MOST,
+    namesrv::data::DataVersion,
+};
 
 /// How often a message comes back to a group at most, unless the group says otherwise.
 const RETRIES_MOST: i32 = 16;
@@ -64,7 +63,7 @@ impl Group {
     }
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Table {
     data_version: DataVersion,
@@ -76,9 +75,8 @@ struct Table {
 /// All groups of one broker.
 #[derive(Debug)]
 pub(crate) struct Groups {
-    path: PathBuf,
     table: RwLock<Table>,
-    changed: AtomicBool,
+    file: Saver,
 }
 
 impl Groups {
@@ -91,7 +89,7 @@ impl Groups {
         let path = data.join("config/subscriptionGroup.json");
         let way_out = ", or remove it: groups that come are taken in again";
         let table = files::load_json(&path, way_out)?;
-        Ok(Self { path, table: RwLock::new(table), changed: AtomicBool::new(false) })
+        Ok(Self { table: RwLock::new(table), file: Saver::new(path) })
     }
 
     /// The group with that name.
@@ -100,20 +98,30 @@ impl Groups {
     }
 
     /// The group with that name; taken in if `create` and it is not there.
-    pub(crate) fn get_or_create(&self, name: &str, create: bool) -> Option<Group> {
+    ///
+    /// # Errors
+    ///
+    /// Why no more can be taken in.
+    pub(crate) fn get_or_create(&self, name: &str, create: bool) -> Result<Option<Group>, String> {
         if let Some(found) = self.get(name) {
-            return Some(found);
+            return Ok(Some(found));
         }
         if !create || name.is_empty() {
-            return None;
+            return Ok(None);
         }
         let mut table = self.table.write();
         let groups = &mut table.subscription_group_table;
+        if groups.len() >= GROUPS_MOST && !groups.contains_key(name) {
+            return Err(format!(
+                "there are {} groups already, at most {GROUPS_MOST}",
+                groups.len()
+            ));
+        }
         let group = groups.entry(name.to_owned()).or_insert_with(|| Group::new(name)).clone();
         table.data_version.counter += 1;
         table.data_version.timestamp = crate::now_millis();
-        self.changed.store(true, Ordering::Release);
-        Some(group)
+        self.file.set_changed();
+        Ok(Some(group))
     }
 
     /// How often a message comes back to that group at most.
@@ -128,11 +136,7 @@ impl Groups {
     ///
     /// The path and why it cannot be written; the next call tries again.
     pub(crate) fn save(&self) -> io::Result<()> {
-        if !self.changed.swap(false, Ordering::AcqRel) {
-            return Ok(());
-        }
-        let json = serde_json::to_vec_pretty(&*self.table.read())?;
-        files::replace(&self.path, &json)
-            .inspect_err(|_| self.changed.store(true, Ordering::Release))
+        // A copy, so that nobody waits for a group while the text is made.
+        self.file.save(|| serde_json::to_vec_pretty(&self.table.read().clone()))
     }
 }

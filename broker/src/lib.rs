@@ -24,6 +24,8 @@ mod delay;
 mod files;
 mod follow;
 mod groups;
+mod kept;
+mod limits;
 mod locks;
 mod names;
 mod namesrv;
@@ -46,6 +48,16 @@ mod transaction;
 pub use broker::{Broker, StartError};
 pub use config::{BrokerConfig, ConfigError, Role};
 pub use namesrv::NameServer;
+
+/// Does what may wait for the disk, without keeping other tasks from this thread.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        // Others have no second thread to go on with.
+        _ => work(),
+    }
+}
 
 /// The time of day, in milliseconds since 1970.
 fn now_millis() -> i64 {

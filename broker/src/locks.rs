@@ -8,6 +8,8 @@ use std::{
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{LOCKS_AT_ONCE_MOST, LOCKS_MOST};
+
 /// A lock that was not renewed for so long is free. As in RocketMQ.
 const LOCKED: Duration = Duration::from_secs(60);
 
@@ -42,41 +44,80 @@ struct Held {
     since: Instant,
 }
 
+impl Held {
+    fn is_held(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < LOCKED
+    }
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    groups: HashMap<String, HashMap<MessageQueue, Held>>,
+    /// Of all groups.
+    locks: usize,
+}
+
 /// All locks of one broker.
 #[derive(Debug, Default)]
 pub(crate) struct Locks {
-    held: Mutex<HashMap<String, HashMap<MessageQueue, Held>>>,
+    held: Mutex<Table>,
 }
 
 impl Locks {
     /// Locks what is free, or the client's own already. Returns what it has now.
-    pub(crate) fn lock(&self, body: LockBody, now: Instant) -> Vec<MessageQueue> {
+    ///
+    /// # Errors
+    ///
+    /// Why no more can be locked.
+    pub(crate) fn lock(&self, body: LockBody, now: Instant) -> Result<Vec<MessageQueue>, String> {
+        let wanted = body.mq_set.len();
+        if wanted > LOCKS_AT_ONCE_MOST {
+            return Err(format!("a lock of {wanted} queues, at most {LOCKS_AT_ONCE_MOST}"));
+        }
         let mut held = self.held.lock();
-        let of_group = held.entry(body.consumer_group).or_default();
-        of_group.retain(|_, lock| now.saturating_duration_since(lock.since) < LOCKED);
+        let held = &mut *held;
+        let room = LOCKS_MOST.saturating_sub(held.locks);
+        let of_group = held.groups.entry(body.consumer_group).or_default();
+        let before = of_group.len();
+        of_group.retain(|_, lock| lock.is_held(now));
         let client = body.client_id;
         let mut locked = Vec::new();
         for queue in body.mq_set {
-            let free = of_group.get(&queue).is_none_or(|lock| lock.client == client);
-            if free {
+            let known = of_group.get(&queue);
+            let free = known.is_none_or(|lock| lock.client == client);
+            if free && (known.is_some() || of_group.len() < before + room) {
                 of_group.insert(queue.clone(), Held { client: client.clone(), since: now });
                 locked.push(queue);
             }
         }
-        locked
+        held.locks = (held.locks + of_group.len()).saturating_sub(before);
+        Ok(locked)
+    }
+
+    /// Forgets locks that nobody renewed.
+    pub(crate) fn expire(&self, now: Instant) {
+        let mut held = self.held.lock();
+        held.groups.retain(|_, of_group| {
+            of_group.retain(|_, lock| lock.is_held(now));
+            !of_group.is_empty()
+        });
+        held.locks = held.groups.values().map(HashMap::len).sum();
     }
 
     /// Frees what the client has of these.
     pub(crate) fn unlock(&self, body: &LockBody) {
         let mut held = self.held.lock();
-        let Some(of_group) = held.get_mut(&body.consumer_group) else { return };
+        let held = &mut *held;
+        let Some(of_group) = held.groups.get_mut(&body.consumer_group) else { return };
+        let before = of_group.len();
         for queue in &body.mq_set {
             if of_group.get(queue).is_some_and(|lock| lock.client == body.client_id) {
                 of_group.remove(queue);
             }
         }
+        held.locks = (held.locks + of_group.len()).saturating_sub(before);
         if of_group.is_empty() {
-            held.remove(&body.consumer_group);
+            held.groups.remove(&body.consumer_group);
         }
     }
 }
@@ -95,14 +136,14 @@ mod tests {
             mq_set: vec![queue.clone()],
         };
         let start = Instant::now();
-        assert_eq!(locks.lock(body("a"), start).len(), 1);
-        assert_eq!(locks.lock(body("b"), start).len(), 0);
+        assert_eq!(locks.lock(body("a"), start).unwrap().len(), 1);
+        assert_eq!(locks.lock(body("b"), start).unwrap().len(), 0);
         locks.unlock(&body("b"));
-        assert_eq!(locks.lock(body("b"), start + LOCKED / 2).len(), 0);
-        assert_eq!(locks.lock(body("a"), start + LOCKED / 2).len(), 1);
-        assert_eq!(locks.lock(body("b"), start + LOCKED).len(), 0);
-        assert_eq!(locks.lock(body("b"), start + LOCKED * 2).len(), 1);
+        assert_eq!(locks.lock(body("b"), start + LOCKED / 2).unwrap().len(), 0);
+        assert_eq!(locks.lock(body("a"), start + LOCKED / 2).unwrap().len(), 1);
+        assert_eq!(locks.lock(body("b"), start + LOCKED).unwrap().len(), 0);
+        assert_eq!(locks.lock(body("b"), start + LOCKED * 2).unwrap().len(), 1);
         locks.unlock(&body("b"));
-        assert_eq!(locks.lock(body("a"), start + LOCKED * 2).len(), 1);
+        assert_eq!(locks.lock(body("a"), start + LOCKED * 2).unwrap().len(), 1);
     }
 }

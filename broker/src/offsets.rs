@@ -6,8 +6,9 @@ use steadfast::{Group, QueueKey, QueueOffset, ReadLimit, StoreTime};
 
 use crate::{
     broker::Core,
+    net::Connection,
     protocol::{Refused, Request, Response, refuse, status},
-    pull::commit,
+    pull::commit_by,
 };
 
 fn invalid(error: steadfast::Error) -> Refused {
@@ -38,12 +39,18 @@ pub(crate) fn query(core: &Arc<Core>, request: &Request) -> Result<Response, Ref
 }
 
 /// A group says where it is.
-pub(crate) fn update(core: &Arc<Core>, request: &Request) -> Result<Response, Refused> {
+pub(crate) fn update(
+    core: &Arc<Core>,
+    by: &Connection,
+    request: &Request,
+) -> Result<Response, Refused> {
     let queue = queue_of(request)?;
     let fields = request.fields();
     let next: i64 = fields.parse("commitOffset")?;
     if let Ok(next) = u64::try_from(next) {
-        commit(core, fields.need("consumerGroup")?, &queue, next);
+        let group = fields.need("consumerGroup")?;
+        core.group_named_by(group, by)?;
+        commit_by(by, core, group, &queue, next)?;
     }
     Ok(Response::ok())
 }

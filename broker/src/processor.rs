@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    back,
+    back, blocking,
     broker::Core,
     clients::Heartbeat,
-    locks::LockedBody,
+    locks::{LockBody, LockedBody},
     names,
     namesrv::{
         data::{TopicConfig, perm},
@@ -34,7 +34,9 @@ impl Handler for Processor {
             request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
                 send::send(core, connection, &request, reply);
             }
-            request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => pull::pull(core, &request, reply),
+            request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => {
+                pull::pull(core, connection, &request, reply);
+            }
             request::CONSUMER_SEND_MSG_BACK => {
                 if let Err(bad) = back::send_back(core, &request, reply) {
                     tracing::debug!(%bad, ?connection, "a message was not taken back");
@@ -84,19 +86,23 @@ impl Processor {
                 Ok(json_body(&ConsumerIds { consumer_id_list }))
             }
             request::QUERY_CONSUMER_OFFSET => offsets::query(core, request),
-            request::UPDATE_CONSUMER_OFFSET => offsets::update(core, request),
+            request::UPDATE_CONSUMER_OFFSET => offsets::update(core, connection, request),
             request::GET_MAX_OFFSET => offsets::max(core, request),
             request::GET_MIN_OFFSET => offsets::min(core, request),
-            request::SEARCH_OFFSET_BY_TIMESTAMP => offsets::by_time(core, request),
-            request::GET_EARLIEST_MSG_STORETIME => offsets::earliest(core, request),
-            request::QUERY_MESSAGE => query::by_key(core, request),
-            request::VIEW_MESSAGE_BY_ID => query::by_position(core, request),
+            // These look at messages of any age.
+            request::SEARCH_OFFSET_BY_TIMESTAMP => blocking(|| offsets::by_time(core, request)),
+            request::GET_EARLIEST_MSG_STORETIME => blocking(|| offsets::earliest(core, request)),
+            request::QUERY_MESSAGE => blocking(|| query::by_key(core, request)),
+            request::VIEW_MESSAGE_BY_ID => blocking(|| query::by_position(core, request)),
             request::END_TRANSACTION => {
                 transaction::end(core, request)?;
                 Ok(Response::ok())
             }
             request::LOCK_BATCH_MQ => {
-                let locked = core.locks.lock(request.json()?, Instant::now());
+                let body: LockBody = request.json()?;
+                core.group_named_by(&body.consumer_group, connection)?;
+                let locked = core.locks.lock(body, Instant::now());
+                let locked = locked.map_err(|why| refuse(status::SYSTEM_ERROR, why))?;
                 Ok(json_body(&LockedBody { locked }))
             }
             request::UNLOCK_BATCH_MQ => {
@@ -120,19 +126,28 @@ impl Processor {
         let heartbeat: Heartbeat = request.json()?;
         let core = &self.core;
         let client = &heartbeat.client_id;
+        let too_much = |why| refuse(status::SYSTEM_ERROR, why);
+        heartbeat.check().map_err(too_much)?;
         for consumer in &heartbeat.consumer_data_set {
             let name = &consumer.group_name;
-            let Ok(group) = core.group(name) else { continue };
+            let group = match core.group_named_by(name, connection) {
+                Ok(group) => group,
+                // It hears of that when it pulls; its other groups are served.
+                Err(why) if why.code == status::SUBSCRIPTION_GROUP_NOT_EXIST => continue,
+                Err(refused) => return Err(refused),
+            };
             if consumer.message_model != "BROADCASTING" {
                 let topic = names::retry_topic(name);
                 let queues = group.retry_queue_nums.max(1);
                 core.make_topic(TopicConfig::new(topic, queues, perm::READ_WRITE));
             }
             let notify = group.notify_consumer_ids_changed_enable;
-            core.clients.heard_of_consumer(consumer, client, connection, notify);
+            let heard = core.clients.heard_of_consumer(consumer, client, connection, notify);
+            heard.map_err(too_much)?;
         }
         for producer in &heartbeat.producer_data_set {
-            core.clients.heard_of_producer(&producer.group_name, client, connection);
+            let heard = core.clients.heard_of_producer(&producer.group_name, client, connection);
+            heard.map_err(too_much)?;
         }
         Ok(Response::ok().field("IS_SUPPORT_HEART_BEAT_V2", "false").field("IS_SUB_CHANGE", "true"))
     }
@@ -154,7 +169,7 @@ impl Processor {
         topic.write_queue_nums = write;
         topic.topic_sys_flag = fields.parse_or("topicSysFlag", 0)?;
         topic.order = fields.get("order") == Some("true");
-        let put = self.core.put_topic(topic);
+        let put = blocking(|| self.core.put_topic(topic));
         put.map_err(|e| refuse(status::SYSTEM_ERROR, e.to_string()))?;
         Ok(Response::ok())
     }

@@ -10,6 +10,12 @@ pub(crate) const TRANSACTION_CHECKS: &str = "TRANSACTION_CHECK_TIMES";
 pub(crate) const TRANSACTION_PREPARED: &str = "TRAN_MSG";
 pub(crate) const UNIQUE_KEY: &str = "UNIQ_KEY";
 pub(crate) const WAIT: &str = "WAIT";
+/// What a broker tells of itself.
+pub(crate) const REGION: &str = "MSG_REGION";
+pub(crate) const TRACE: &str = "TRACE_ON";
+pub(crate) const CLUSTER: &str = "CLUSTER";
+/// What the properties begin with that give a message a time.
+pub(crate) const TIMER_PREFIX: &str = "TIMER_";
 /// The engine writes and checks it; it belongs to one record only.
 const RECORD_CRC: &str = "__CRC32#";
 
@@ -31,11 +37,16 @@ pub(crate) fn get<'a>(encoded: &'a str, name: &str) -> Option<&'a str> {
     iter(encoded).filter(|(key, _)| *key == name).last().map(|(_, value)| value)
 }
 
-/// Adds a property at the end.
-pub(crate) fn add(encoded: &mut String, name: &str, value: &str) {
+/// Ends the last property, if it is not.
+pub(crate) fn end(encoded: &mut String) {
     if encoded.chars().next_back().is_some_and(|last| last != PAIR_ENDS) {
         encoded.push(PAIR_ENDS);
     }
+}
+
+/// Adds a property at the end.
+pub(crate) fn add(encoded: &mut String, name: &str, value: &str) {
+    end(encoded);
     encoded.reserve(name.len() + value.len() + 2);
     encoded.push_str(name);
     encoded.push(NAME_ENDS);

@@ -1,7 +1,7 @@
 //! Pulling, and waiting for something to pull.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,8 +11,12 @@ use steadfast::{Batch, ErrorKind, Group, QueueKey, QueueOffset, ReadLimit};
 use crate::{
     broker::Core,
     clients::Wanted,
+    limits::{
+        ENTRIES_A_PULL_MOST, POSITIONS_BY_ONE_MOST, POSITIONS_MOST, WAITING_BY_ONE_MOST,
+        WAITING_MOST,
+    },
     namesrv::data::perm,
-    net::Reply,
+    net::{Connection, Reply},
     protocol::{Refused, Request, Response, refuse, status},
     subscription::Filter,
 };
@@ -25,13 +29,10 @@ const FLAG_SUSPEND: i32 = 2;
 const FLAG_SUBSCRIPTION: i32 = 4;
 /// Nobody waits longer than this for a message.
 const WAIT_MOST: Duration = Duration::from_secs(30);
-/// One answer holds no more than this, except for one message.
-const ANSWER_MOST: u64 = 8 << 20;
-/// Nor more messages.
+/// One answer holds no more messages.
 const MESSAGES_MOST: usize = 1024;
-
-/// So many pulls wait at most; more are answered at once.
-const WAITING_MOST: usize = 200_000;
+/// Messages so near the end of their queue were written a moment ago, and are in memory.
+const NEAR_THE_END: u64 = 1000;
 
 /// A request to pull that was found in order.
 #[derive(Debug)]
@@ -53,33 +54,50 @@ enum Found {
 }
 
 /// Handles a request to pull. If there is nothing, the answer follows when there is.
-pub(crate) fn pull(core: &Arc<Core>, request: &Request, reply: Reply) {
-    let pull = match prepare(core, request) {
+pub(crate) fn pull(core: &Arc<Core>, by: &Arc<Connection>, request: &Request, reply: Reply) {
+    let pull = match prepare(core, by, request) {
         Ok(pull) => pull,
         Err(refused) => return reply.send(&refused),
     };
     match look(core, &pull, pull.from) {
-        Found::Nothing(next, _) if pull.until.is_some() && begin_waiting(core) => {
-            let core = core.clone();
-            tokio::spawn(async move {
-                wait(&core, &pull, next, reply).await;
-                core.waiting.fetch_sub(1, Ordering::Relaxed);
-            });
-        }
+        Found::Nothing(next, response) if pull.until.is_some() => match Place::take(core, by) {
+            Some(place) => {
+                tokio::spawn(wait(place, pull, next, reply));
+            }
+            None => reply.send(&response),
+        },
         Found::Answer(response) | Found::Nothing(_, response) => reply.send(&response),
     }
 }
 
-/// Whether there is room for one more that waits; it is counted then.
-fn begin_waiting(core: &Core) -> bool {
-    let room = core.waiting.fetch_add(1, Ordering::Relaxed) < WAITING_MOST;
-    if !room {
-        core.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
-    room
+/// A place among the pulls that wait.
+struct Place {
+    core: Arc<Core>,
+    by: Arc<Connection>,
 }
 
-fn prepare(core: &Core, request: &Request) -> Result<Pull, Refused> {
+impl Place {
+    /// Takes one, if there is one.
+    fn take(core: &Arc<Core>, by: &Arc<Connection>) -> Option<Self> {
+        if !by.used.waiting.take(WAITING_BY_ONE_MOST) {
+            return None;
+        }
+        if !core.waiting.take(WAITING_MOST) {
+            by.used.waiting.give_back();
+            return None;
+        }
+        Some(Self { core: core.clone(), by: by.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.by.used.waiting.give_back();
+        self.core.waiting.give_back();
+    }
+}
+
+fn prepare(core: &Core, by: &Connection, request: &Request) -> Result<Pull, Refused> {
     let fields = request.fields();
     let group = fields.need("consumerGroup")?;
     let topic = fields.need("topic")?;
@@ -94,7 +112,7 @@ fn prepare(core: &Core, request: &Request) -> Result<Pull, Refused> {
         let why = format!("the broker {} must not be read (brokerPermission)", core.config.name);
         return Err(refuse(status::NO_PERMISSION, why));
     }
-    if !core.group(group)?.consume_enable {
+    if !core.group_named_by(group, by)?.consume_enable {
         let why = format!("the group {group} must not consume (consumeEnable)");
         return Err(refuse(status::NO_PERMISSION, why));
     }
@@ -112,13 +130,16 @@ fn prepare(core: &Core, request: &Request) -> Result<Pull, Refused> {
     let queue = QueueKey::new(topic, queue_id).map_err(key)?;
     let filter = filter(core, request, group, topic, flags)?;
     if flags & FLAG_COMMIT != 0 && committed >= 0 {
-        commit(core, group, &queue, committed as u64);
+        commit_by(by, core, group, &queue, committed as u64)?;
     }
-    let bytes = u64::try_from(bytes).unwrap_or(ANSWER_MOST).clamp(1, ANSWER_MOST);
+    let bytes_most = core.config.answer_bytes_most;
+    let bytes = u64::try_from(bytes).unwrap_or(bytes_most).clamp(1, bytes_most);
     Ok(Pull {
         queue,
         from: QueueOffset::new(u64::try_from(from).unwrap_or(0)),
-        limit: ReadLimit::records(most.clamp(1, MESSAGES_MOST)).bytes(bytes),
+        limit: ReadLimit::records(most.clamp(1, MESSAGES_MOST))
+            .bytes(bytes)
+            .entries(ENTRIES_A_PULL_MOST),
         filter,
         until: (flags & FLAG_SUSPEND != 0 && wait > 0)
             .then(|| Instant::now() + Duration::from_millis(wait).min(WAIT_MOST)),
@@ -149,13 +170,37 @@ fn filter(
     }
 }
 
-/// Commits as a consumer says. What it cannot have consumed is not believed.
+/// Commits. What a group cannot have consumed is not believed.
 pub(crate) fn commit(core: &Core, group: &str, queue: &QueueKey, next: u64) {
     let committed = Group::new(group)
         .and_then(|group| core.store.consumers().commit(&group, queue, QueueOffset::new(next)));
     if let Err(error) = committed {
         tracing::debug!(%error, "an offset was not committed");
     }
+}
+
+/// Commits as a client says.
+pub(crate) fn commit_by(
+    by: &Connection,
+    core: &Core,
+    group: &str,
+    queue: &QueueKey,
+    next: u64,
+) -> Result<(), Refused> {
+    let is_known = |group| core.store.consumers().committed(&group, queue).is_some();
+    let can_be = core.store.queue_range(queue).is_some_and(|(_, end)| next <= end.get());
+    let is_new = can_be && !Group::new(group).is_ok_and(is_known);
+    let room =
+        || by.used.positions.take(POSITIONS_BY_ONE_MOST) && core.positions.take(POSITIONS_MOST);
+    if is_new && !room() {
+        let why = format!(
+            "the offset of group {group} in queue {queue} is one too many: a connection brings in \
+             at most {POSITIONS_BY_ONE_MOST} new ones, a broker has at most {POSITIONS_MOST}"
+        );
+        return Err(refuse(status::SYSTEM_ERROR, why));
+    }
+    commit(core, group, queue, next);
+    Ok(())
 }
 
 /// Reads what there is from `from` on.
@@ -174,13 +219,16 @@ fn look(core: &Core, pull: &Pull, from: QueueOffset) -> Found {
         let response = answer(status::PULL_NOT_FOUND, range(from), "OFFSET_OVERFLOW_ONE");
         return Found::Nothing(from, response);
     }
-    let read = match &pull.filter {
+    let read = || match &pull.filter {
         Filter::All => core.store.read(&pull.queue, from, pull.limit),
         Filter::Tags(tags) => {
             let tags: Vec<_> = tags.iter().map(String::as_str).collect();
             core.store.read_tagged(&pull.queue, from, pull.limit, &tags)
         }
     };
+    // Handing this thread's tasks on costs more than a short read from memory.
+    let is_near = end.saturating_since(from) <= NEAR_THE_END;
+    let read = if is_near { read() } else { crate::blocking(read) };
     match read {
         Ok(batch) if batch.is_empty() && batch.next_offset() >= batch.end_offset() => {
             let next = batch.next_offset();
@@ -227,7 +275,8 @@ fn answer(
 }
 
 /// Waits for something that goes through the filter, and answers with it.
-async fn wait(core: &Core, pull: &Pull, mut next: QueueOffset, reply: Reply) {
+async fn wait(place: Place, pull: Pull, mut next: QueueOffset, reply: Reply) {
+    let (core, by) = (&place.core, &place.by);
     let until = tokio::time::Instant::from_std(pull.until.unwrap_or_else(Instant::now));
     loop {
         let arrived = match core.store.arrival(&pull.queue, next) {
@@ -235,12 +284,68 @@ async fn wait(core: &Core, pull: &Pull, mut next: QueueOffset, reply: Reply) {
                 arrived = arrival => arrived.is_ok(),
                 () = tokio::time::sleep_until(until) => false,
                 () = core.stop.stopped() => false,
+                () = by.closed() => return,
             },
             Err(_) => false,
         };
-        match look(core, pull, next) {
+        // One message may be for all that this connection waits for: they take turns, as fast as
+        // the peer reads.
+        if !by.room().await {
+            return;
+        }
+        match look(core, &pull, next) {
             Found::Nothing(later, _) if arrived => next = later,
             Found::Answer(response) | Found::Nothing(_, response) => return reply.send(&response),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+    use super::*;
+    use crate::{
+        Broker, BrokerConfig,
+        protocol::{encode_request, request},
+    };
+
+    /// Returns when so many pulls wait.
+    async fn until_waiting(broker: &Broker, number: usize) {
+        // A pull itself would end after 30 s.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while broker.core.waiting.get() != number {
+            assert!(Instant::now() < deadline, "{} wait", broker.core.waiting.get());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn pulls_end_with_their_connection() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = BrokerConfig { data: dir.path().to_owned(), ..BrokerConfig::default() };
+        config.listen.set_port(0);
+        config.name_server_listen.set_port(0);
+        config.store.segment_bytes = 1 << 20;
+        let broker = Broker::start(config).await.unwrap();
+        let fields = [
+            ("consumerGroup", "g".into()),
+            ("topic", "SELF_TEST_TOPIC".into()),
+            ("queueId", "0".into()),
+            ("queueOffset", "0".into()),
+            ("sysFlag", "6".into()),
+            ("suspendTimeoutMillis", "30000".into()),
+            ("subscription", "*".into()),
+        ];
+        let mut frames = BytesMut::new();
+        for opaque in 0..100 {
+            encode_request((request::PULL_MESSAGE, opaque), true, &fields, b"", &mut frames);
+        }
+        let mut stream = TcpStream::connect(broker.address()).await.unwrap();
+        stream.write_all(&frames).await.unwrap();
+        until_waiting(&broker, 100).await;
+        drop(stream);
+        until_waiting(&broker, 0).await;
+        broker.stop().await.unwrap();
     }
 }

@@ -24,8 +24,6 @@ use crate::{
     protocol::{Request, encode_request, next_frame, request, status},
 };
 
-/// How often a registration is repeated. As in RocketMQ.
-const REPEAT: Duration = Duration::from_secs(30);
 /// After an attempt that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A name server that does not answer for so long is not there.
@@ -53,7 +51,10 @@ impl Registry {
     pub(crate) fn register_embedded(&self, core: &Core) {
         if let Self::Embedded(routes) = self {
             let topics = core.topics.snapshot();
-            routes.register(registration(core), &topics, None, Instant::now());
+            let registered = routes.register(registration(core), &topics, None, Instant::now());
+            if let Err(error) = registered {
+                warn!(error, "not registered at the name server in this process");
+            }
         }
     }
 }
@@ -66,6 +67,19 @@ fn registration(core: &Core) -> Registration {
         address: core.address.to_string(),
         ha_address: core.ha_address(),
         silent_most: SILENT_MOST,
+    }
+}
+
+/// Registers again and again at the name server in this process, until told to stop: another broker
+/// of the same name takes our place there, and our topics with it when it leaves.
+pub(crate) async fn keep_embedded(core: Arc<Core>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(core.config.register_period) => {
+                core.registry.register_embedded(&core);
+            }
+            () = core.stop.stopped() => return,
+        }
     }
 }
 
@@ -128,7 +142,7 @@ async fn register_for_ever(
             info!(%server, "registered");
         }
         tokio::select! {
-            () = tokio::time::sleep(REPEAT) => {}
+            () = tokio::time::sleep(core.config.register_period) => {}
             () = changed.notified() => {}
         }
     }

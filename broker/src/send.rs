@@ -18,10 +18,16 @@ use crate::{
 
 /// No message has longer properties.
 const PROPERTIES_MOST: usize = i16::MAX as usize;
-/// No batch has more messages; a frame could hold many empty ones.
-const BATCH_MOST: usize = 100_000;
+/// About what the broker adds to them.
+const OWN_PROPERTIES: usize = 160;
+/// No batch takes more memory while it is handled.
+const BATCH_BYTES_MOST: usize = 64 << 20;
+/// What each message of a batch takes besides its bytes: here, in the store and in the answer.
+const IN_MEMORY: usize = 512;
 /// The fixed part of each message in a batch: size, magic, checksum, flag, length of the body.
 const IN_BATCH: usize = 20;
+
+const CUT_OFF: &str = "ends within a message";
 
 /// What a request to send says.
 struct SendHeader<'a> {
@@ -60,16 +66,46 @@ impl<'a> SendHeader<'a> {
     }
 }
 
+/// What a send has to know of the properties, found in one pass.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Known<'a> {
+    unique_key: Option<&'a str>,
+    is_half: bool,
+    is_delayed: bool,
+    is_timed: bool,
+    /// It came from a broker before.
+    has_own: bool,
+}
+
+impl<'a> Known<'a> {
+    fn of(encoded: &'a str) -> Self {
+        let mut known = Self::default();
+        for (name, value) in properties::iter(encoded) {
+            match name {
+                properties::UNIQUE_KEY => known.unique_key = Some(value),
+                properties::TRANSACTION_PREPARED => known.is_half = value == "true",
+                properties::DELAY => known.is_delayed = true,
+                properties::REGION | properties::TRACE | properties::CLUSTER => {
+                    known.has_own = true;
+                }
+                name => known.is_timed |= name.starts_with(properties::TIMER_PREFIX),
+            }
+        }
+        known
+    }
+}
+
 /// What is to be stored.
 enum Prepared {
-    One(Box<Outgoing>),
+    /// With its unique key.
+    One(Box<Outgoing>, String),
     Batch(Vec<Outgoing>),
 }
 
 /// Handles a request to send. The answer follows when the append has settled.
 pub(crate) fn send(core: &Arc<Core>, connection: &Connection, request: &Request, reply: Reply) {
     match prepare(core, connection, request) {
-        Ok(Prepared::One(message)) => append(core, &message, reply),
+        Ok(Prepared::One(message, key)) => append(core, &message, key, reply),
         Ok(Prepared::Batch(messages)) => append_batch(core, &messages, reply),
         Err(refused) => reply.send(&with_region(*refused)),
     }
@@ -77,9 +113,11 @@ pub(crate) fn send(core: &Arc<Core>, connection: &Connection, request: &Request,
 
 fn prepare(core: &Core, connection: &Connection, request: &Request) -> Result<Prepared, Refused> {
     let header = SendHeader::read(request.fields(), request.code())?;
-    let (topic, queue_id) = destination(core, &header)?;
-    let mut properties = header.properties.to_owned();
-    core.add_own_properties(&mut properties);
+    let (topic, queue_id) = destination(core, connection, &header)?;
+    let known = Known::of(header.properties);
+    let mut properties = String::with_capacity(header.properties.len() + OWN_PROPERTIES);
+    properties.push_str(header.properties);
+    core.add_own_properties(&mut properties, known.has_own);
     if properties.len() > PROPERTIES_MOST {
         let why =
             format!("the properties have {} bytes, at most {PROPERTIES_MOST}", properties.len());
@@ -98,31 +136,37 @@ fn prepare(core: &Core, connection: &Connection, request: &Request) -> Result<Pr
         prepared_at: None,
     };
     if request.code() == request::SEND_BATCH_MESSAGE {
-        return split(&message).map(Prepared::Batch);
+        return split(core, &message).map(Prepared::Batch);
     }
     check_body(core, message.body.len())?;
     if names::group_of_retry_topic(header.topic).is_some() {
         give_up(core, &mut message, &header);
     }
-    if properties::get(&message.properties, properties::UNIQUE_KEY).is_none() {
+    let unique_key = known.unique_key.map_or_else(|| core.unique_key(), str::to_owned);
+    if known.unique_key.is_none() {
         // A client of another kind; messages are found by it, and told apart.
-        let id = core.unique_key();
-        properties::add(&mut message.properties, properties::UNIQUE_KEY, &id);
+        properties::add(&mut message.properties, properties::UNIQUE_KEY, &unique_key);
     }
-    if properties::get(&message.properties, properties::TRANSACTION_PREPARED) == Some("true") {
+    if known.is_half {
         crate::transaction::make_half(&mut message);
     } else {
-        message.delay(core);
-        if message.topic != names::SCHEDULE {
+        if known.is_delayed {
+            message.delay(core);
+        }
+        if known.is_timed && message.topic != names::SCHEDULE {
             let refused = |why| refuse(status::MESSAGE_ILLEGAL, why);
             crate::timer::set(&mut message).map_err(refused)?;
         }
     }
-    Ok(Prepared::One(Box::new(message)))
+    Ok(Prepared::One(Box::new(message), unique_key))
 }
 
 /// The queue that a message goes to, which is made if need be.
-fn destination(core: &Core, header: &SendHeader<'_>) -> Result<(String, i32), Refused> {
+fn destination(
+    core: &Core,
+    by: &Connection,
+    header: &SendHeader<'_>,
+) -> Result<(String, i32), Refused> {
     if core.config.permission & perm::WRITE == 0 {
         let why =
             format!("the broker {} must not be written to (brokerPermission)", core.config.name);
@@ -134,9 +178,11 @@ fn destination(core: &Core, header: &SendHeader<'_>) -> Result<(String, i32), Re
         let why = format!("only the broker itself writes to the topic {topic}");
         return Err(refuse(status::NO_PERMISSION, why));
     }
-    let shape = core.topics.shape(topic).or_else(|| {
-        core.make_topic_for_send(topic, Creating { like: header.like, queues: header.queues })
-    });
+    let creating = Creating { like: header.like, queues: header.queues };
+    let shape = match core.topics.shape(topic) {
+        None => core.make_topic_for_send(topic, creating, by)?,
+        known => known,
+    };
     let Some((permitted, read, write)) = shape else {
         let why = format!(
             "topic {topic} does not exist, and is not made by itself (autoCreateTopicEnable)"
@@ -178,46 +224,78 @@ fn give_up(core: &Core, message: &mut Outgoing, header: &SendHeader<'_>) {
     }
 }
 
-/// Takes a batch apart. What its header says holds for all.
-fn split(batch: &Outgoing) -> Result<Vec<Outgoing>, Refused> {
+/// Takes a batch apart. What its header says holds for all. What that takes is known before any
+/// memory is taken for it: in a frame there is room for very many messages without bodies, and each
+/// gets all that its header says.
+fn split(core: &Core, batch: &Outgoing) -> Result<Vec<Outgoing>, Refused> {
     let malformed = |why: &str| refuse(status::MESSAGE_ILLEGAL, format!("the batch {why}"));
     if names::group_of_retry_topic(&batch.topic).is_some() {
         return Err(malformed("is for a topic of retries"));
     }
+    check_body(core, batch.body.len())?;
+    let each = batch.topic.len() + batch.properties.len() + IN_MEMORY;
+    let count = count(&batch.body).map_err(malformed)?;
+    let takes = count.saturating_mul(each).saturating_add(batch.body.len());
+    if takes > BATCH_BYTES_MOST {
+        let why = format!(
+            "of {count} messages would take {takes} bytes of memory, at most {BATCH_BYTES_MOST}: \
+             send it in parts"
+        );
+        return Err(malformed(&why));
+    }
+    let key = properties::get(&batch.properties, properties::UNIQUE_KEY);
+    let common = properties::without(&batch.properties, &[properties::UNIQUE_KEY]);
     let mut rest = batch.body.clone();
-    let mut messages = Vec::new();
+    let mut messages = Vec::with_capacity(count);
     while !rest.is_empty() {
-        if messages.len() == BATCH_MOST {
-            return Err(malformed("has too many messages"));
-        }
-        let size = rest.try_get_u32().map_err(|_| malformed("ends within a message"))? as usize;
-        if size < IN_BATCH + 2 || size - 4 > rest.len() {
-            return Err(malformed("has a message of an impossible size"));
-        }
-        let mut one = rest.split_to(size - 4);
-        one.advance(8);
-        let flag = one.get_i32();
+        let size = rest.try_get_u32().map_err(|_| malformed(CUT_OFF))? as usize;
+        let mut one = rest.split_to(size.saturating_sub(4).min(rest.len()));
+        one.try_get_u64().map_err(|_| malformed(CUT_OFF))?;
+        let flag = one.try_get_i32().map_err(|_| malformed(CUT_OFF))?;
         let body = take(&mut one, 4).ok_or_else(|| malformed("has a body that is too long"))?;
         let own = take(&mut one, 2).ok_or_else(|| malformed("has properties that are too long"))?;
         let own =
             std::str::from_utf8(&own).map_err(|_| malformed("has properties not in UTF-8"))?;
-        let mut all = own.to_owned();
-        for (name, value) in properties::iter(&batch.properties) {
-            properties::add(&mut all, name, value);
-        }
-        // A reader keeps the last: the message's own key, not that of the batch.
-        if let Some(own) = properties::get(own, properties::UNIQUE_KEY) {
-            properties::set(&mut all, properties::UNIQUE_KEY, own);
+        let mut all = String::with_capacity(own.len() + batch.properties.len() + 2);
+        all.push_str(own);
+        properties::end(&mut all);
+        all.push_str(&common);
+        // The message's own key, not that of the batch.
+        if let Some(key) = key
+            && properties::get(own, properties::UNIQUE_KEY).is_none()
+        {
+            properties::add(&mut all, properties::UNIQUE_KEY, key);
         }
         if all.len() > PROPERTIES_MOST {
             return Err(malformed("has a message with properties that are too long"));
         }
-        messages.push(Outgoing { body, properties: all, flag, ..batch.clone() });
-    }
-    if messages.is_empty() {
-        return Err(malformed("is empty"));
+        messages.push(Outgoing {
+            topic: batch.topic.clone(),
+            body,
+            properties: all,
+            flag,
+            ..*batch
+        });
     }
     Ok(messages)
+}
+
+/// How many messages a batch says that it has.
+fn count(mut batch: &[u8]) -> Result<usize, &'static str> {
+    let mut count = 0;
+    while let Some((size, _)) = batch.split_first_chunk() {
+        let size = u32::from_be_bytes(*size) as usize;
+        if size < IN_BATCH + 2 || size > batch.len() {
+            return Err("has a message of an impossible size");
+        }
+        batch = &batch[size..];
+        count += 1;
+    }
+    match (batch.is_empty(), count) {
+        (true, 0) => Err("is empty"),
+        (true, count) => Ok(count),
+        (false, _) => Err(CUT_OFF),
+    }
 }
 
 /// Takes bytes with their length, of two or four bytes, before them.
@@ -226,9 +304,7 @@ fn take(from: &mut Bytes, length: usize) -> Option<Bytes> {
     (len <= from.len()).then(|| from.split_to(len))
 }
 
-fn append(core: &Arc<Core>, message: &Outgoing, reply: Reply) {
-    let unique_key =
-        properties::get(&message.properties, properties::UNIQUE_KEY).unwrap_or_default().to_owned();
+fn append(core: &Arc<Core>, message: &Outgoing, unique_key: String, reply: Reply) {
     let queue_id = match [names::SCHEDULE, names::TIMER].contains(&message.topic.as_str()) {
         // The client is told the queue that it chose.
         true => properties::get(&message.properties, properties::REAL_QUEUE)
@@ -246,10 +322,11 @@ fn append_batch(core: &Arc<Core>, messages: &[Outgoing], reply: Reply) {
 }
 
 fn batch_ticket(core: &Core, messages: &[Outgoing]) -> steadfast::Result<steadfast::Ticket> {
-    let queues = messages.iter().map(|m| QueueKey::new(&m.topic, m.queue_id));
-    let queues: Vec<_> = queues.collect::<steadfast::Result<_>>()?;
+    // All of them are for the queue of the first one.
+    let queue = messages.first().map(|first| QueueKey::new(&first.topic, first.queue_id));
+    let queue = queue.transpose()?;
     let all: Vec<_> =
-        messages.iter().zip(&queues).map(|(m, queue)| m.message(core, queue)).collect();
+        queue.iter().flat_map(|queue| messages.iter().map(|m| m.message(core, queue))).collect();
     core.store.append_batch(&all)
 }
 
@@ -289,4 +366,36 @@ fn sent(core: &Arc<Core>, receipt: &Receipt, (queue_id, unique_key): (i32, Strin
 /// What clients read from every answer to a send.
 fn with_region(response: Response) -> Response {
     response.field("MSG_REGION", "DefaultRegion").field("TRACE_ON", "true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_pass_finds_what_a_send_has_to_know() {
+        assert_eq!(Known::of(""), Known::default());
+        let known = Known::of("UNIQ_KEY\u{1}a\u{2}KEYS\u{1}k\u{2}UNIQ_KEY\u{1}b\u{2}rest");
+        assert_eq!(known, Known { unique_key: Some("b"), ..Known::default() });
+        let known = Known::of("TIMER_DELAY_MS\u{1}1\u{2}DELAY\u{1}2\u{2}TRAN_MSG\u{1}no\u{2}");
+        assert_eq!(known, Known { is_timed: true, is_delayed: true, ..Known::default() });
+        let known = Known::of("TRAN_MSG\u{1}true\u{2}CLUSTER\u{1}c");
+        assert_eq!(known, Known { is_half: true, has_own: true, ..Known::default() });
+    }
+
+    #[test]
+    fn a_batch_is_counted_and_what_is_none_is_told() {
+        let one = |size: u32, len: usize| {
+            let mut one = vec![0; len];
+            one[..4].copy_from_slice(&size.to_be_bytes());
+            one
+        };
+        assert_eq!(count(&[one(22, 22), one(30, 30)].concat()), Ok(2));
+        assert_eq!(count(&[]), Err("is empty"));
+        assert_eq!(count(&[0, 0, 0]), Err(CUT_OFF));
+        assert_eq!(count(&[one(22, 22), vec![0]].concat()), Err(CUT_OFF));
+        for size in [0, 3, 21, 23, u32::MAX] {
+            assert_eq!(count(&one(size, 22)), Err("has a message of an impossible size"));
+        }
+    }
 }

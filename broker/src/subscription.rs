@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde::Deserialize;
 
+use crate::limits::{EXPRESSION_MOST, TAGS_MOST};
+
 /// `SubscriptionData` as clients of all languages write it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -41,10 +43,17 @@ impl Filter {
         if matches!(expression.trim(), "" | "*") {
             return Ok(Self::All);
         }
+        if expression.len() > EXPRESSION_MOST {
+            let len = expression.len();
+            return Err(format!("the filter has {len} bytes, at most {EXPRESSION_MOST}"));
+        }
         let tags = expression.split("||").map(str::trim).filter(|tag| !tag.is_empty());
         let tags: BTreeSet<String> = tags.map(str::to_owned).collect();
         if tags.is_empty() {
             return Err(format!("there is no tag in {expression:?}"));
+        }
+        if tags.len() > TAGS_MOST {
+            return Err(format!("the filter has {} tags, at most {TAGS_MOST}", tags.len()));
         }
         Ok(Self::Tags(tags.into_iter().collect()))
     }

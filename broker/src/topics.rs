@@ -1,16 +1,13 @@
 //! The topics of a broker and what may be done with them, in `config/topics.json`.
 
-use std::{
-    collections::HashMap,
-    io,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::{collections::HashMap, io, path::Path};
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    files, names,
+    files::{self, Saver},
+    limits::{QUEUES_MOST, TOPICS_MOST},
+    names,
     namesrv::data::{DataVersion, TopicConfig, TopicTable, perm},
 };
 
@@ -26,10 +23,51 @@ const OWN: [(&str, i32); 5] = [
 /// All topics of one broker.
 #[derive(Debug)]
 pub(crate) struct Topics {
-    path: PathBuf,
-    table: RwLock<HashMap<String, TopicConfig>>,
+    table: RwLock<Table>,
     version: Mutex<DataVersion>,
-    changed: AtomicBool,
+    file: Saver,
+}
+
+/// All topics by name, and how many queues they have together.
+#[derive(Debug, Default)]
+struct Table {
+    topics: HashMap<String, TopicConfig>,
+    queues: usize,
+}
+
+fn queues_of(topic: &TopicConfig) -> usize {
+    topic.read_queue_nums.max(topic.write_queue_nums).max(0) as usize
+}
+
+impl Table {
+    fn of(topics: impl IntoIterator<Item = (String, TopicConfig)>) -> Self {
+        let topics: HashMap<_, _> = topics.into_iter().collect();
+        let queues = topics.values().map(queues_of).sum();
+        Self { topics, queues }
+    }
+
+    /// Why there is no room for a topic that a client wants, if so. What is there already, and
+    /// what the broker needs for itself, is never refused.
+    fn check_room(&self, new: &TopicConfig) -> Result<(), String> {
+        let old = self.topics.get(&new.topic_name);
+        if old.is_none() && self.topics.len() >= TOPICS_MOST {
+            return Err(format!("there are {} topics, at most {TOPICS_MOST}", self.topics.len()));
+        }
+        let others = self.queues.saturating_sub(old.map_or(0, queues_of));
+        let queues = others.saturating_add(queues_of(new));
+        if queues > QUEUES_MOST && queues > self.queues {
+            let why = format!("all topics would have {queues} queues, at most {QUEUES_MOST}");
+            return Err(why);
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, topic: TopicConfig) {
+        let more = queues_of(&topic);
+        let old = self.topics.insert(topic.topic_name.clone(), topic);
+        let less = old.as_ref().map_or(0, queues_of);
+        self.queues = self.queues.saturating_add(more).saturating_sub(less);
+    }
 }
 
 /// What a broker makes topics from that do not exist.
@@ -53,10 +91,9 @@ impl Topics {
         let table: TopicTable = files::load_json(&path, way_out)?;
         let version = table.data_version;
         let topics = Self {
-            path,
-            table: RwLock::new(table.topic_config_table.into_iter().collect()),
+            table: RwLock::new(Table::of(table.topic_config_table)),
             version: Mutex::new(version),
-            changed: AtomicBool::new(false),
+            file: Saver::new(path),
         };
         let fixed = OWN.map(|(name, queues)| TopicConfig::new(name, queues, perm::READ_WRITE));
         for topic in own.iter().chain(&fixed) {
@@ -67,66 +104,89 @@ impl Topics {
 
     /// The topic with that name.
     pub(crate) fn get(&self, name: &str) -> Option<TopicConfig> {
-        self.table.read().get(name).cloned()
+        self.table.read().topics.get(name).cloned()
     }
 
     /// What may be done with a topic, and its numbers of read and write queues.
     pub(crate) fn shape(&self, name: &str) -> Option<(i32, i32, i32)> {
         let table = self.table.read();
-        table.get(name).map(|t| (t.perm, t.read_queue_nums, t.write_queue_nums))
+        table.topics.get(name).map(|t| (t.perm, t.read_queue_nums, t.write_queue_nums))
+    }
+
+    /// Whether others may be made like it.
+    pub(crate) fn inherits(&self, name: &str) -> bool {
+        let table = self.table.read();
+        table.topics.get(name).is_some_and(|topic| topic.perm & perm::INHERIT != 0)
     }
 
     /// Makes a topic because somebody sends to it. Returns it and whether it is new; `None` if
     /// there is nothing it may be made like.
+    ///
+    /// # Errors
+    ///
+    /// Why there cannot be one more.
     pub(crate) fn create_by_send(
         &self,
         name: &str,
         creating: Creating<'_>,
-    ) -> Option<(TopicConfig, bool)> {
+    ) -> Result<Option<(TopicConfig, bool)>, String> {
         let mut table = self.table.write();
-        if let Some(found) = table.get(name) {
-            return Some((found.clone(), false));
+        if let Some(found) = table.topics.get(name) {
+            return Ok(Some((found.clone(), false)));
         }
-        let like = table.get(creating.like).filter(|like| like.perm & perm::INHERIT != 0)?;
+        let like = table.topics.get(creating.like);
+        let Some(like) = like.filter(|like| like.perm & perm::INHERIT != 0) else {
+            return Ok(None);
+        };
         let queues = creating.queues.min(like.write_queue_nums).max(0);
         let mut made = TopicConfig::new(name, queues, like.perm & !perm::INHERIT);
         made.topic_sys_flag = like.topic_sys_flag;
-        table.insert(name.to_owned(), made.clone());
+        table.check_room(&made)?;
+        table.insert(made.clone());
         drop(table);
         self.count_change();
-        Some((made, true))
+        Ok(Some((made, true)))
     }
 
     /// Takes a topic in unless there is one with its name. Returns whether it did.
     pub(crate) fn add_missing(&self, topic: TopicConfig) -> bool {
         let mut table = self.table.write();
-        if table.contains_key(&topic.topic_name) {
+        if table.topics.contains_key(&topic.topic_name) {
             return false;
         }
-        table.insert(topic.topic_name.clone(), topic);
+        table.insert(topic);
         drop(table);
         self.count_change();
         true
     }
 
     /// Takes a topic in, in the place of one with its name.
-    pub(crate) fn put(&self, topic: TopicConfig) {
-        self.table.write().insert(topic.topic_name.clone(), topic);
+    ///
+    /// # Errors
+    ///
+    /// Why there is no room for it.
+    pub(crate) fn put(&self, topic: TopicConfig) -> Result<(), String> {
+        let mut table = self.table.write();
+        table.check_room(&topic)?;
+        table.insert(topic);
+        drop(table);
         self.count_change();
+        Ok(())
     }
 
     fn count_change(&self) {
         let mut version = self.version.lock();
         version.counter += 1;
         version.timestamp = crate::now_millis();
-        self.changed.store(true, Ordering::Release);
+        self.file.set_changed();
     }
 
     /// All of them, as a name server is told.
     pub(crate) fn snapshot(&self) -> TopicTable {
         let data_version = self.version.lock().clone();
         let table = self.table.read();
-        let topics = table.iter().map(|(name, topic)| (name.clone(), topic.clone())).collect();
+        let topics =
+            table.topics.iter().map(|(name, topic)| (name.clone(), topic.clone())).collect();
         TopicTable { data_version, topic_config_table: topics }
     }
 
@@ -136,11 +196,35 @@ impl Topics {
     ///
     /// The path and why it cannot be written; the next call tries again.
     pub(crate) fn save(&self) -> io::Result<()> {
-        if !self.changed.swap(false, Ordering::AcqRel) {
-            return Ok(());
+        self.file.save(|| serde_json::to_vec_pretty(&self.snapshot()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn saves_at_the_same_time_leave_a_whole_file_with_everything() {
+        for _ in 0..5 {
+            let dir = tempfile::tempdir().unwrap();
+            let topics = Topics::open(dir.path(), &[]).unwrap();
+            let add = &|thread: i32| {
+                for n in 0..20 {
+                    let name = format!("t{thread}-{n}");
+                    let topic = TopicConfig::new(name.clone(), 1, perm::READ_WRITE);
+                    assert!(topics.add_missing(topic));
+                    topics.save().unwrap();
+                    // It is durable when the call returns, whoever wrote it.
+                    let again = Topics::open(dir.path(), &[]).unwrap();
+                    assert!(again.get(&name).is_some(), "{name} was not written");
+                }
+            };
+            std::thread::scope(|scope| {
+                for thread in 0..4 {
+                    scope.spawn(move || add(thread));
+                }
+            });
         }
-        let json = serde_json::to_vec_pretty(&self.snapshot())?;
-        files::replace(&self.path, &json)
-            .inspect_err(|_| self.changed.store(true, Ordering::Release))
     }
 }

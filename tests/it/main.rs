@@ -8,6 +8,7 @@ mod corruption;
 mod derived_files;
 mod directory;
 mod disk_full;
+mod filtering;
 mod foreign_files;
 mod futures;
 mod fuzz_found;

@@ -41,6 +41,13 @@ const KEYS: &[(&str, Setting)] = &[
     ("autoCreateTopicEnable", |c, v| truth(v).map(|v| c.auto_create_topics = v)),
     ("autoCreateSubscriptionGroup", |c, v| truth(v).map(|v| c.auto_create_groups = v)),
     ("defaultTopicQueueNums", |c, v| number(v, 1, 4096).map(|v| c.default_queues = v)),
+    ("registerNameServerPeriod", |c, v| {
+        c.register_period = Duration::from_millis(number(v, 100, 60_000)?);
+        Ok(())
+    }),
+    ("maxTransferBytesOnMessageInMemory", |c, v| {
+        number(v, 1, 16 << 20).map(|v| c.answer_bytes_most = v)
+    }),
     ("messageDelayLevel", |c, v| {
         c.delay_levels = v.split_whitespace().map(delay).collect::<Result<_, _>>()?;
         if (1..=128).contains(&c.delay_levels.len()) {

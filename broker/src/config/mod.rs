@@ -40,6 +40,11 @@ pub struct BrokerConfig {
     pub auto_create_groups: bool,
     /// How many queues such a topic gets at most (`defaultTopicQueueNums`, 8).
     pub default_queues: i32,
+    /// How often it registers again at its name servers (`registerNameServerPeriod`, 30 s).
+    pub register_period: Duration,
+    /// How many bytes of messages a pull is answered with at most, but always one message
+    /// (`maxTransferBytesOnMessageInMemory`, 256 KiB).
+    pub answer_bytes_most: u64,
     /// The delays of the levels from 1 on (`messageDelayLevel`).
     pub delay_levels: Vec<Duration>,
     /// Whether filters in SQL are evaluated (`enablePropertyFilter`, no).
@@ -94,6 +99,8 @@ impl Default for BrokerConfig {
             auto_create_topics: true,
             auto_create_groups: true,
             default_queues: 8,
+            register_period: Duration::from_secs(30),
+            answer_bytes_most: 256 << 10,
             delay_levels: default_levels(),
             property_filter: false,
             transaction_timeout: Duration::from_secs(6),

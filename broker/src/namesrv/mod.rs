@@ -88,6 +88,7 @@ impl Directory {
         let topics = &body.topic_config_serialize_wrapper;
         let by = Some(connection.number);
         let master = self.routes.register(registration, topics, by, Instant::now());
+        let master = master.map_err(|why| refuse(status::SYSTEM_ERROR, why))?;
         if master.address.is_empty() {
             return Ok(Response::ok());
         }

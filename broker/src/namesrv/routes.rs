@@ -7,6 +7,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use crate::limits::{BROKERS_MOST, ROUTES_MOST};
+
 use super::data::{
     BrokerData, ClusterInfo, DataVersion, QueueData, TopicConfig, TopicRoute, TopicTable,
 };
@@ -61,13 +63,17 @@ pub(crate) struct Routes {
 
 impl Routes {
     /// Takes a broker and its topics in, or hears of it again. `connection` is the one it came by.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no room for it.
     pub(crate) fn register(
         &self,
         registration: Registration,
         topics: &TopicTable,
         connection: Option<u64>,
         now: Instant,
-    ) -> Master {
+    ) -> Result<Master, String> {
         let mut tables = self.tables.lock();
         let tables = &mut *tables;
         let (cluster, broker) = (registration.cluster.clone(), registration.broker.clone());
@@ -79,8 +85,13 @@ impl Routes {
         });
         let key = (cluster, registration.address.clone());
         let version = topics.data_version.clone();
-        let changed = tables.live.get(&key).is_none_or(|live| live.version != version);
+        let known = tables.live.get(&key);
+        if known.is_none() && tables.live.len() >= BROKERS_MOST {
+            return Err(format!("there are {} brokers, at most {BROKERS_MOST}", tables.live.len()));
+        }
+        let changed = known.is_none_or(|live| live.version != version);
         if registration.id == MASTER && changed {
+            tables.check_room(&broker, topics)?;
             for (name, topic) in &topics.topic_config_table {
                 let queues = QueueData::of(&broker, topic);
                 tables.topics.entry(name.clone()).or_default().insert(broker.clone(), queues);
@@ -96,7 +107,7 @@ impl Routes {
                 ha_address: live.registration.ha_address.clone(),
             });
         tables.live.insert(key, Live { registration, version, heard: now, connection });
-        master.unwrap_or_default()
+        Ok(master.unwrap_or_default())
     }
 
     /// A broker says that it leaves.
@@ -174,6 +185,20 @@ impl Routes {
 }
 
 impl Tables {
+    /// Why the topics of a broker have no room, if so.
+    fn check_room(&self, broker: &str, topics: &TopicTable) -> Result<(), String> {
+        let known: usize = self.topics.values().map(BTreeMap::len).sum();
+        let is_new =
+            |name: &&String| !self.topics.get(*name).is_some_and(|t| t.contains_key(broker));
+        let new = topics.topic_config_table.keys().filter(is_new).count();
+        if known + new > ROUTES_MOST {
+            return Err(format!(
+                "{new} more topics of brokers than {known}, at most {ROUTES_MOST}"
+            ));
+        }
+        Ok(())
+    }
+
     fn broker(&self, name: &str) -> Option<BrokerData> {
         let mut found: Option<BrokerData> = None;
         for live in self.live.values().filter(|live| live.registration.broker == name) {

@@ -11,17 +11,21 @@ use std::{
 };
 
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
 };
 use tracing::{debug, warn};
 
-use super::connection::{Connection, Reply, run};
+use super::connection::{Connection, Ended, Reply, run};
 use crate::protocol::Request;
 
 /// After a failed accept, mostly for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// So long the peer has to close its end, too, when we stop.
+const PARTING: Duration = Duration::from_millis(100);
 
 static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
 
@@ -105,14 +109,28 @@ impl Server {
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, handler: Arc<dyn Handler>, stop: Stop) {
+async fn serve(mut stream: TcpStream, peer: SocketAddr, handler: Arc<dyn Handler>, stop: Stop) {
     let number = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);
     let connection = Arc::new(Connection::new(number, peer));
     // Replies are small, and who waits for one does nothing meanwhile.
     let _slower_only = stream.set_nodelay(true);
-    if let Err(error) = run(&stream, &connection, &*handler, &stop).await {
-        debug!(?connection, %error, "closed");
+    match run(&stream, &connection, &*handler, &stop).await {
+        Ok(Ended::Here) => {}
+        Ok(Ended::Drained) => part(&mut stream).await,
+        Err(error) => debug!(?connection, %error, "closed"),
     }
     connection.close();
     handler.closed(&connection);
+}
+
+/// Closes a connection so that the peer gets what was written: bytes of its that nobody read would
+/// make the system throw it away.
+async fn part(stream: &mut TcpStream) {
+    let all_read = async {
+        stream.shutdown().await?;
+        let mut rest = [0; 4096];
+        while stream.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    let _gone = tokio::time::timeout(PARTING, all_read).await;
 }

@@ -64,6 +64,13 @@ impl Client {
 
     /// The reply to a request, after which no other one is outstanding.
     pub(crate) fn finish(&mut self, opaque: i64) -> io::Result<Reply> {
+        let (answered, reply) = self.next_reply()?;
+        assert_eq!(answered, opaque);
+        Ok(reply)
+    }
+
+    /// The next reply, and to which request it is.
+    pub(crate) fn next_reply(&mut self) -> io::Result<(i64, Reply)> {
         loop {
             let mut length = [0; 8];
             self.stream.read_exact(&mut length)?;
@@ -81,9 +88,9 @@ impl Client {
                 self.pushed.push((code, fields, body));
                 continue;
             }
-            assert_eq!(header["opaque"].as_i64().unwrap(), opaque);
+            let opaque = header["opaque"].as_i64().unwrap();
             let remark = header["remark"].as_str().unwrap_or_default().to_owned();
-            return Ok(Reply { code, remark, fields, body });
+            return Ok((opaque, Reply { code, remark, fields, body }));
         }
     }
 
@@ -108,6 +115,17 @@ impl Client {
         properties: &[&str],
         body: &[u8],
     ) -> io::Result<Reply> {
+        let opaque = self.start_send(topic, properties, body)?;
+        self.finish(opaque)
+    }
+
+    /// Begins to. Gives the request's number.
+    pub(crate) fn start_send(
+        &mut self,
+        topic: &str,
+        properties: &[&str],
+        body: &[u8],
+    ) -> io::Result<i64> {
         let properties = properties.iter().map(|p| p.replacen('=', "\u{1}", 1) + "\u{2}");
         let properties: String = properties.collect();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -123,13 +141,27 @@ impl Client {
             ("h", "0"),
             ("i", &properties),
         ];
-        self.try_call(310, &fields, body)
+        self.start(310, &fields, body)
     }
 
     pub(crate) fn send(&mut self, topic: &str, properties: &[&str], body: &[u8]) -> Reply {
         let reply = self.try_send(topic, properties, body).unwrap();
         assert_eq!(reply.code, 0, "{reply:?}");
         reply
+    }
+
+    /// Sends a batch, all of it with `properties`.
+    pub(crate) fn send_batch(&mut self, topic: &str, properties: &str, body: &[u8]) -> Reply {
+        let fields = [
+            ("a", "producers"),
+            ("b", topic),
+            ("c", "TBW102"),
+            ("d", "1"),
+            ("e", "0"),
+            ("i", properties),
+            ("m", "true"),
+        ];
+        self.call(320, &fields, body)
     }
 
     /// Asks for messages of queue 0 from `from` on, and waits for `wait` milliseconds.
@@ -165,6 +197,18 @@ impl Client {
         }
     }
 
+    /// Waits until queue 0 has so many messages.
+    pub(crate) fn until_there(&mut self, topic: &str, count: i64) {
+        for _ in 0..10_000 {
+            let end = self.call(30, &[("topic", topic), ("queueId", "0")], b"").number("offset");
+            if end >= count {
+                return;
+            }
+            self.pull(topic, "*", end, 1000);
+        }
+        panic!("not all came to {topic}");
+    }
+
     /// Waits for the message at `from`.
     pub(crate) fn next_body(&mut self, topic: &str, from: i64) -> Vec<u8> {
         for _ in 0..20 {
@@ -175,6 +219,13 @@ impl Client {
         }
         panic!("nothing came to {topic}");
     }
+}
+
+/// The body of a batch of so many messages, which have no bodies of their own.
+pub(crate) fn batch(messages: usize) -> Vec<u8> {
+    let mut one = [0; 22];
+    one[3] = 22;
+    one.repeat(messages)
 }
 
 /// The bodies of records with IPv4 hosts.

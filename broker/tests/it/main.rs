@@ -6,10 +6,12 @@ mod consuming;
 mod hostile;
 mod restarts;
 mod sending;
+mod starving;
+mod stopping;
 
 use std::{net::SocketAddr, path::Path};
 
-use steadfast_broker::{Broker, BrokerConfig};
+use steadfast_broker::{Broker, BrokerConfig, StartError};
 use tokio::runtime::Runtime;
 
 /// A broker with small files on any free port.
@@ -20,6 +22,23 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(data: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::try_start(data, settings).unwrap()
+    }
+
+    /// Starts one when the one before has let go of its store.
+    pub(crate) fn start_when_free(data: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut tries = 0;
+        loop {
+            match Self::try_start(data, settings) {
+                Ok(running) => return running,
+                Err(error) if tries == 600 => panic!("{error}"),
+                Err(_) => tries += 1,
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
+
+    fn try_start(data: &Path, settings: &[(&str, &str)]) -> Result<Self, StartError> {
         let mut config = BrokerConfig::default();
         config.data = data.to_owned();
         config.listen.set_port(0);
@@ -32,8 +51,8 @@ impl Running {
             assert!(config.set(key, value).unwrap(), "{key}");
         }
         let runtime = Runtime::new().unwrap();
-        let broker = Some(runtime.block_on(Broker::start(config)).unwrap());
-        Self { broker, runtime }
+        let broker = Some(runtime.block_on(Broker::start(config))?);
+        Ok(Self { broker, runtime })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
