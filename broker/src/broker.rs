@@ -377,7 +377,7 @@ fn open_core(
         address,
         topics,
         groups,
-        clients: Clients::default(),
+        clients: Clients::new(config.property_filter),
         locks: Locks::default(),
         delays,
         timers,

@@ -74,9 +74,11 @@ struct Tables {
 }
 
 /// All clients of one broker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Clients {
     tables: Mutex<Tables>,
+    /// Whether conditions in SQL are evaluated.
+    sql: bool,
 }
 
 /// What a group is known to want of a topic.
@@ -111,6 +113,11 @@ impl Heartbeat {
 }
 
 impl Clients {
+    /// Nobody yet. `sql` says whether conditions in SQL are evaluated.
+    pub(crate) fn new(sql: bool) -> Self {
+        Self { tables: Mutex::default(), sql }
+    }
+
     /// A producer says that it is there.
     ///
     /// # Errors
@@ -144,7 +151,8 @@ impl Clients {
     ) -> Result<(), String> {
         // Everybody's pulls wait for the lock: what takes time is done before.
         let filters = consumer.subscription_data_set.iter().filter_map(|data| {
-            let filter = Filter::parse(&data.sub_string, data.expression_type.as_deref()).ok()?;
+            let kind = data.expression_type.as_deref();
+            let filter = Filter::parse(&data.sub_string, kind, self.sql).ok()?;
             Some((&data.topic, data.sub_version, filter))
         });
         let filters: Vec<_> = filters.collect();

@@ -109,7 +109,7 @@ impl Processor {
                 core.locks.unlock(&request.json()?);
                 Ok(Response::ok())
             }
-            request::CHECK_CLIENT_CONFIG => check_client(request),
+            request::CHECK_CLIENT_CONFIG => self.check_client(request),
             request::UPDATE_AND_CREATE_TOPIC => self.put_topic(request),
             code => Err(refuse(
                 status::REQUEST_CODE_NOT_SUPPORTED,
@@ -152,6 +152,14 @@ impl Processor {
         Ok(Response::ok().field("IS_SUPPORT_HEART_BEAT_V2", "false").field("IS_SUB_CHANGE", "true"))
     }
 
+    fn check_client(&self, request: &Request) -> Result<Response, Refused> {
+        let data = request.json::<ClientConfig>()?.subscription_data;
+        let kind = data.expression_type.as_deref();
+        Filter::parse(&data.sub_string, kind, self.core.config.property_filter)
+            .map_err(|why| refuse(status::SYSTEM_ERROR, why))?;
+        Ok(Response::ok())
+    }
+
     fn put_topic(&self, request: &Request) -> Result<Response, Refused> {
         let fields = request.fields();
         let name = fields.need("topic")?;
@@ -173,11 +181,4 @@ impl Processor {
         put.map_err(|e| refuse(status::SYSTEM_ERROR, e.to_string()))?;
         Ok(Response::ok())
     }
-}
-
-fn check_client(request: &Request) -> Result<Response, Refused> {
-    let data = request.json::<ClientConfig>()?.subscription_data;
-    Filter::parse(&data.sub_string, data.expression_type.as_deref())
-        .map_err(|why| refuse(status::SYSTEM_ERROR, why))?;
-    Ok(Response::ok())
 }

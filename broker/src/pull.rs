@@ -5,20 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
-use steadfast::{Batch, ErrorKind, Group, QueueKey, QueueOffset, ReadLimit};
+use steadfast::{ErrorKind, Group, QueueKey, QueueOffset};
 
 use crate::{
     broker::Core,
     clients::Wanted,
-    limits::{
-        ENTRIES_A_PULL_MOST, POSITIONS_BY_ONE_MOST, POSITIONS_MOST, WAITING_BY_ONE_MOST,
-        WAITING_MOST,
-    },
+    limits::{POSITIONS_BY_ONE_MOST, POSITIONS_MOST, WAITING_BY_ONE_MOST, WAITING_MOST},
     namesrv::data::perm,
     net::{Connection, Reply},
     protocol::{Refused, Request, Response, refuse, status},
-    subscription::Filter,
+    subscription::{Filter, Limit},
 };
 
 /// The offset that the request commits is meant.
@@ -39,7 +35,7 @@ const NEAR_THE_END: u64 = 1000;
 struct Pull {
     queue: QueueKey,
     from: QueueOffset,
-    limit: ReadLimit,
+    limit: Limit,
     filter: Filter,
     /// Until then it may wait, if it may.
     until: Option<Instant>,
@@ -137,9 +133,7 @@ fn prepare(core: &Core, by: &Connection, request: &Request) -> Result<Pull, Refu
     Ok(Pull {
         queue,
         from: QueueOffset::new(u64::try_from(from).unwrap_or(0)),
-        limit: ReadLimit::records(most.clamp(1, MESSAGES_MOST))
-            .bytes(bytes)
-            .entries(ENTRIES_A_PULL_MOST),
+        limit: Limit { records: most.clamp(1, MESSAGES_MOST), bytes },
         filter,
         until: (flags & FLAG_SUSPEND != 0 && wait > 0)
             .then(|| Instant::now() + Duration::from_millis(wait).min(WAIT_MOST)),
@@ -156,7 +150,8 @@ fn filter(
     let fields = request.fields();
     if flags & FLAG_SUBSCRIPTION != 0 {
         let expression = fields.get("subscription").unwrap_or_default();
-        return Filter::parse(expression, fields.get("expressionType"))
+        let sql = core.config.property_filter;
+        return Filter::parse(expression, fields.get("expressionType"), sql)
             .map_err(|why| refuse(status::SUBSCRIPTION_PARSE_FAILED, why));
     }
     // The newest that is known: a pull that overtakes its heartbeat loses nothing by it, the
@@ -219,30 +214,23 @@ fn look(core: &Core, pull: &Pull, from: QueueOffset) -> Found {
         let response = answer(status::PULL_NOT_FOUND, range(from), "OFFSET_OVERFLOW_ONE");
         return Found::Nothing(from, response);
     }
-    let read = || match &pull.filter {
-        Filter::All => core.store.read(&pull.queue, from, pull.limit),
-        Filter::Tags(tags) => {
-            let tags: Vec<_> = tags.iter().map(String::as_str).collect();
-            core.store.read_tagged(&pull.queue, from, pull.limit, &tags)
-        }
-    };
+    let read = || pull.filter.read(&core.store, &pull.queue, from, &pull.limit);
     // Handing this thread's tasks on costs more than a short read from memory.
     let is_near = end.saturating_since(from) <= NEAR_THE_END;
     let read = if is_near { read() } else { crate::blocking(read) };
     match read {
-        Ok(batch) if batch.is_empty() && batch.next_offset() >= batch.end_offset() => {
-            let next = batch.next_offset();
+        Ok(found) if found.records.is_empty() => {
+            let next = found.next;
             let response =
                 answer(status::PULL_RETRY_IMMEDIATELY, range(next), "NO_MATCHED_MESSAGE");
-            Found::Nothing(next, response)
+            match next >= found.end {
+                true => Found::Nothing(next, response),
+                false => Found::Answer(response),
+            }
         }
-        Ok(batch) if batch.is_empty() => {
-            let next = range(batch.next_offset());
-            Found::Answer(answer(status::PULL_RETRY_IMMEDIATELY, next, "NO_MATCHED_MESSAGE"))
-        }
-        Ok(batch) => {
-            let found = answer(status::SUCCESS, range(batch.next_offset()), "FOUND");
-            Found::Answer(found.body(bytes_of(&batch)))
+        Ok(found) => {
+            let response = answer(status::SUCCESS, range(found.next), "FOUND");
+            Found::Answer(response.body(found.records))
         }
         // Rotten bytes are told loudly, and one message is passed by: the rest is delivered.
         Err(error) if matches!(error.kind(), ErrorKind::Damaged { .. }) => {
@@ -252,12 +240,6 @@ fn look(core: &Core, pull: &Pull, from: QueueOffset) -> Found {
         }
         Err(error) => Found::Answer(Response::refuse(status::SYSTEM_ERROR, error.to_string())),
     }
-}
-
-fn bytes_of(batch: &Batch) -> BytesMut {
-    let mut body = BytesMut::with_capacity(batch.iter().map(|record| record.bytes().len()).sum());
-    batch.iter().for_each(|record| body.extend_from_slice(record.bytes()));
-    body
 }
 
 fn answer(
@@ -337,7 +319,7 @@ mod tests {
             ("suspendTimeoutMillis", "30000".into()),
             ("subscription", "*".into()),
         ];
-        let mut frames = BytesMut::new();
+        let mut frames = bytes::BytesMut::new();
         for opaque in 0..100 {
             encode_request((request::PULL_MESSAGE, opaque), true, &fields, b"", &mut frames);
         }

@@ -59,12 +59,12 @@ pub struct BrokerConfig {
     /// What the store is told.
     pub store: Options,
     /// Where parts of the store are said to be.
-    places: Vec<Place>,
+    pub(crate) places: Vec<Place>,
 }
 
 /// A directory of the store, by a key of its own.
 #[derive(Clone, Debug)]
-struct Place {
+pub(crate) struct Place {
     key: &'static str,
     /// Its name in the store's directory.
     name: &'static str,

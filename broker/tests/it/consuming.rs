@@ -4,7 +4,7 @@ use tempfile::tempdir;
 
 use crate::{
     Running,
-    client::{Client, bodies},
+    client::{Client, Reply, bodies},
 };
 
 #[test]
@@ -93,5 +93,64 @@ fn a_message_given_back_comes_again_and_then_is_a_dead_letter() {
         let times = u32::from_be_bytes(record[72..76].try_into().unwrap());
         assert_eq!(times as usize, round + 1);
     }
+    running.stop();
+}
+
+/// Asks for the messages of topic `t` for which a condition holds.
+fn pull_where(client: &mut Client, condition: &str, from: i64, wait: &str) -> Reply {
+    let from = from.to_string();
+    let fields = [
+        ("consumerGroup", "g"),
+        ("topic", "t"),
+        ("queueId", "0"),
+        ("queueOffset", &from),
+        ("maxMsgNums", "2"),
+        ("sysFlag", "6"),
+        ("suspendTimeoutMillis", wait),
+        ("subscription", condition),
+        ("expressionType", "SQL92"),
+    ];
+    client.call(11, &fields, b"")
+}
+
+#[test]
+fn conditions_choose_messages_by_their_properties() {
+    let dir = tempdir().unwrap();
+    let running = Running::start(dir.path(), &[("enablePropertyFilter", "true")]);
+    let mut client = Client::connect(running.address());
+    for n in 0..10 {
+        client.send("t", &[&format!("n={n}"), "TAGS=a"], format!("{n}").as_bytes());
+    }
+    client.until_there("t", 10);
+    let reply = pull_where(&mut client, "n > 4 AND TAGS = 'a'", 0, "0");
+    assert_eq!((reply.code, bodies(&reply.body)), (0, vec![b"5".to_vec(), b"6".to_vec()]));
+    let reply = pull_where(&mut client, "n > 4", reply.number("nextBeginOffset"), "0");
+    assert_eq!(bodies(&reply.body), [b"7", b"8"]);
+    let reply = pull_where(&mut client, "n > 9", 0, "0");
+    assert_eq!((reply.code, reply.number("nextBeginOffset")), (20, 10));
+    let sent = std::thread::spawn({
+        let address = running.address();
+        move || {
+            let mut client = Client::connect(address);
+            client.send("t", &["n=3"], b"not this");
+            client.send("t", &["n=12"], b"this");
+        }
+    });
+    let reply = pull_where(&mut client, "n > 9", 0, "15000");
+    assert_eq!((reply.code, bodies(&reply.body)), (0, vec![b"this".to_vec()]));
+    sent.join().unwrap();
+    let reply = pull_where(&mut client, "n >", 0, "0");
+    assert_eq!(reply.code, 23, "{reply:?}");
+    running.stop();
+}
+
+#[test]
+fn conditions_are_refused_where_they_are_not_allowed() {
+    let dir = tempdir().unwrap();
+    let running = Running::start(dir.path(), &[]);
+    let mut client = Client::connect(running.address());
+    client.send("t", &["n=1"], b"1");
+    let reply = pull_where(&mut client, "n = 1", 0, "0");
+    assert_eq!(reply.code, 23, "{reply:?}");
     running.stop();
 }
