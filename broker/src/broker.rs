@@ -127,6 +127,11 @@ impl Core {
 
     /// What holds for a consumer group, which is taken in if need be and allowed.
     pub(crate) fn group(&self, name: &str) -> Result<Group, Refused> {
+        if let Some(known) = self.groups.get(name) {
+            return Ok(known);
+        }
+        // Its retries and dead letters have topics of its name.
+        names::check_group(name).map_err(|why| refuse(status::INVALID_PARAMETER, why))?;
         self.groups.get_or_create(name, self.config.auto_create_groups).ok_or_else(|| {
             let why = format!("subscription group [{name}] does not exist");
             refuse(status::SUBSCRIPTION_GROUP_NOT_EXIST, why)

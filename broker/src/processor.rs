@@ -35,11 +35,7 @@ impl Handler for Processor {
                 send::send(core, connection, &request, reply);
             }
             request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => pull::pull(core, &request, reply),
-            request::CONSUMER_SEND_MSG_BACK => {
-                if let Err(bad) = back::send_back(core, &request, reply) {
-                    tracing::debug!(%bad, ?connection, "a message was not taken back");
-                }
-            }
+            request::CONSUMER_SEND_MSG_BACK => back::send_back(core, &request, reply),
             _ => {
                 let answer = self.answer(connection, &request);
                 reply.send(&answer.unwrap_or_else(|refused| *refused));
@@ -120,9 +116,19 @@ impl Processor {
         let heartbeat: Heartbeat = request.json()?;
         let core = &self.core;
         let client = &heartbeat.client_id;
+        let mut answer = Ok(());
         for consumer in &heartbeat.consumer_data_set {
             let name = &consumer.group_name;
-            let Ok(group) = core.group(name) else { continue };
+            let group = match core.group(name) {
+                Ok(group) => group,
+                Err(refused) => {
+                    // Told when the others are known. Those that must not be made are passed by.
+                    if refused.code == status::INVALID_PARAMETER {
+                        answer = Err(refused);
+                    }
+                    continue;
+                }
+            };
             if consumer.message_model != "BROADCASTING" {
                 let topic = names::retry_topic(name);
                 let queues = group.retry_queue_nums.max(1);
@@ -134,6 +140,7 @@ impl Processor {
         for producer in &heartbeat.producer_data_set {
             core.clients.heard_of_producer(&producer.group_name, client, connection);
         }
+        answer?;
         Ok(Response::ok().field("IS_SUPPORT_HEART_BEAT_V2", "false").field("IS_SUB_CHANGE", "true"))
     }
 
