@@ -146,6 +146,14 @@ impl Core {
         }
     }
 
+    /// Sees to it that a queue can be consumed that something is delivered to.
+    pub(crate) fn make_queue(&self, topic: &str, queue_id: i32) {
+        if let Some(changed) = self.topics.widen(topic, queue_id.saturating_add(1)) {
+            info!(topic, queues = changed.read_queue_nums, "made for what waited");
+            self.registry.topic_changed(self, &changed);
+        }
+    }
+
     /// Sees to it that there is a topic of a group's retries or dead letters. Gives its name.
     pub(crate) fn make_group_topic(&self, name: String) -> String {
         self.make_topic(TopicConfig::new(name.clone(), 1, perm::READ_WRITE));
@@ -269,8 +277,8 @@ impl Broker {
             }
             _ => {}
         }
-        for (level, delay) in core.config.delay_levels.iter().enumerate() {
-            self.tasks.spawn(delay::deliver(core.clone(), level + 1, *delay));
+        for (level, delay) in delay::levels(core) {
+            self.tasks.spawn(delay::run(core.clone(), level, delay));
         }
         self.tasks.spawn(timer::run(core.clone()));
         self.tasks.spawn(transaction::run(core.clone()));
@@ -334,7 +342,7 @@ fn open_core(
     find_topics(&topics, &store, &config.data);
     let groups = Groups::open(&config.data)?;
     let delays = Progress::open(&config.data)?;
-    let timers = Timers::open(&config.data)?;
+    let timers = Timers::open(&config.data, &store)?;
     let transactions = Transactions::open(&store);
     Ok(Core {
         store,

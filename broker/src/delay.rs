@@ -5,23 +5,22 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use steadfast::{QueueKey, QueueOffset, RecordView};
+use steadfast::{QueueKey, QueueOffset, StoreTime};
 use tracing::warn;
 
 use crate::{
-    back::again,
     broker::Core,
+    config::default_levels,
+    deliver::{deliver, real, settle},
     files,
-    follow::{self, PAUSE, arrived},
+    follow::{self, PAUSE, Then},
     names,
     namesrv::data::DataVersion,
-    properties,
-    put::Outgoing,
 };
 
 /// So many leave at once.
@@ -92,98 +91,140 @@ impl Progress {
     }
 }
 
-/// Delivers the messages of one level (from 1 on) when they are due, until it is told to stop.
-pub(crate) async fn deliver(core: Arc<Core>, level: usize, delay: Duration) {
-    let Ok(queue) = QueueKey::new(names::SCHEDULE, level as i32 - 1) else { return };
-    let mut next = core.delays.of(level);
-    loop {
-        let stopped = tokio::select! {
-            step = deliver_some(&core, &queue, delay, next) => {
-                if step > next {
-                    next = step;
-                    core.delays.set(level, next);
-                }
-                false
+/// The levels, from 1 on, and how long their messages wait. Also those that the settings no longer
+/// have but that messages may wait on: as long as RocketMQ's level of that number, or as the last
+/// one that there is.
+pub(crate) fn levels(core: &Core) -> Vec<(usize, Duration)> {
+    let configured = &core.config.delay_levels;
+    let mut levels: Vec<_> = configured.iter().copied().enumerate().collect();
+    let usual = default_levels();
+    for queue in core.store.queues().iter().filter(|queue| queue.topic() == names::SCHEDULE) {
+        let index = queue.queue_id() as usize;
+        let delay = usual.get(index).or(configured.last());
+        if let Some(delay) = delay.filter(|_| index >= configured.len()) {
+            let (_, end) = core.store.queue_range(queue).unwrap_or_default();
+            if core.delays.of(index + 1) < end {
+                warn!(level = index + 1, ?delay, "messages wait on a level that is no more");
             }
-            () = core.stop.stopped() => true,
-        };
-        if stopped {
+            levels.push((index, *delay));
+        }
+    }
+    levels.into_iter().map(|(index, delay)| (index + 1, delay)).collect()
+}
+
+/// One level's queue.
+struct Level {
+    queue: QueueKey,
+    delay: Duration,
+    /// The messages before that offset were there `delay` before that moment, whatever the clock
+    /// says that was set back since.
+    held: Option<(QueueOffset, Instant)>,
+}
+
+/// Delivers the messages of one level (from 1 on) when they are due, until it is told to stop.
+pub(crate) async fn run(core: Arc<Core>, level: usize, delay: Duration) {
+    let Ok(queue) = QueueKey::new(names::SCHEDULE, level as i32 - 1) else { return };
+    let (_, end) = core.store.queue_range(&queue).unwrap_or_default();
+    // What the file says of another store's queue must not skip what is in this one.
+    let known = core.delays.of(level);
+    let mut next = known.min(end);
+    if next != known {
+        core.delays.set(level, next);
+    }
+    let mut level_queue = Level { queue, delay, held: None };
+    loop {
+        let (reached, then) = deliver_some(&core, &mut level_queue, next).await;
+        if reached != next {
+            next = reached;
+            core.delays.set(level, next);
+        }
+        if !follow::wait(&core, &level_queue.queue, then).await {
             return;
         }
     }
 }
 
-/// Delivers what is due from `next` on, or waits for it. Returns where to go on.
+/// Delivers what is due from `next` on. Returns how far that got, and what is to be done then.
 async fn deliver_some(
     core: &Arc<Core>,
-    queue: &QueueKey,
-    delay: Duration,
+    level: &mut Level,
     next: QueueOffset,
-) -> QueueOffset {
-    let (min, end) = core.store.queue_range(queue).unwrap_or_default();
-    let next = next.max(min);
+) -> (QueueOffset, Then) {
+    let (min, end) = core.store.queue_range(&level.queue).unwrap_or_default();
+    let mut next = next.max(min);
     if next >= end {
-        let next = next.min(end);
-        arrived(core, queue, next).await;
-        return next;
+        return (next, Then::Arrival(next, Duration::from_secs(3600)));
     }
-    let Some((records, later)) = follow::read(core, queue, next, AT_ONCE) else {
-        tokio::time::sleep(PAUSE).await;
-        return next;
+    let Some((records, later)) = follow::read(core, &level.queue, next, AT_ONCE) else {
+        return (next, Then::Pause(PAUSE));
     };
     if records.is_empty() {
         // Damaged places.
-        return later.max(next.next());
+        return (later, Then::GoOn);
     }
-    let now = crate::now_millis();
-    let mut tickets = Vec::new();
-    let mut delivered = next;
+    let mut then = Then::GoOn;
+    let mut appended = Vec::new();
     for record in &records {
         let record = record.view();
-        let due = record.store_time().as_millis().saturating_add(delay.as_millis() as i64);
-        if due > now && tickets.is_empty() {
-            // A clock that was set back must not hold messages for ever.
-            let wait = Duration::from_millis((due - now) as u64).min(delay);
-            tokio::time::sleep(wait).await;
-            return next;
-        }
-        if due > now {
+        let offset = record.queue_offset();
+        let wait = level.wait(offset, record.store_time(), end);
+        if !wait.is_zero() {
+            then = Then::Pause(wait);
             break;
         }
-        match real(&record).append(core) {
-            Ok(ticket) => tickets.push(ticket),
-            Err(e) => {
-                warn!(error = %e, %queue, "a delayed message cannot be delivered; trying again");
+        match deliver(core, &real(&record), &level.queue, offset) {
+            Ok(ticket) => appended.push((offset, ticket)),
+            Err(error) => {
+                warn!(%error, queue = %level.queue, %offset, "not delivered now; trying again");
+                then = Then::Pause(PAUSE);
                 break;
             }
         }
-        delivered = record.queue_offset().next();
     }
-    if tickets.is_empty() {
-        tokio::time::sleep(PAUSE).await;
-        return next;
+    if let Err(error) = settle(appended, |offset: QueueOffset| next = offset.next()).await {
+        warn!(%error, queue = %level.queue, offset = %next, "not stored; trying again");
+        then = Then::Pause(PAUSE);
     }
-    for ticket in tickets {
-        if let Err(e) = ticket.await {
-            warn!(error = %e, %queue, "a delayed message was not stored; trying again");
-            tokio::time::sleep(PAUSE).await;
-            return next;
-        }
-    }
-    delivered
+    (next, then)
 }
 
-/// The message as it was sent, for where it was sent to.
-pub(crate) fn real(record: &RecordView<'_>) -> Outgoing {
-    let mut message = again(record);
-    message.properties = properties::without(&message.properties, &[properties::DELAY]);
-    if let Some(topic) = record.property(properties::REAL_TOPIC) {
-        message.topic = topic.to_owned();
+impl Level {
+    /// How long the message at `offset` has to wait still, of a queue that ends at `end`.
+    fn wait(&mut self, offset: QueueOffset, stored: StoreTime, end: QueueOffset) -> Duration {
+        let waited = crate::now_millis().saturating_sub(stored.as_millis());
+        if let Ok(waited) = u64::try_from(waited) {
+            return self.delay.saturating_sub(Duration::from_millis(waited));
+        }
+        // It was stored in the future: the clock was set back, and must not hold it for ever.
+        let now = Instant::now();
+        if self.held.is_none_or(|(before, _)| offset >= before) {
+            self.held = Some((end, now + self.delay));
+        }
+        self.held.map_or(self.delay, |(_, due)| due.saturating_duration_since(now))
     }
-    message.queue_id = record
-        .property(properties::REAL_QUEUE)
-        .and_then(|id| id.parse().ok())
-        .filter(|id: &i32| *id >= 0)
-        .unwrap_or(0);
-    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_holds_no_message_longer_than_its_level() {
+        let queue = QueueKey::new(names::SCHEDULE, 0).unwrap();
+        let delay = Duration::from_secs(3600);
+        let mut level = Level { queue, delay, held: None };
+        let at = QueueOffset::new;
+        let ago = |millis| StoreTime::from_millis(crate::now_millis() - millis);
+        assert_eq!(level.wait(at(0), ago(3_600_000), at(9)), Duration::ZERO);
+        assert!(level.wait(at(0), ago(1_000_000), at(9)) <= Duration::from_secs(2600));
+        // Ten hours ahead: an hour from now, all that are there.
+        let ahead = ago(-36_000_000);
+        assert!(level.wait(at(3), ahead, at(5)) <= delay);
+        assert_eq!(level.held.map(|(before, _)| before), Some(at(5)));
+        level.held = Some((at(5), Instant::now()));
+        for offset in [3, 4] {
+            assert_eq!(level.wait(at(offset), ahead, at(9)), Duration::ZERO);
+        }
+        assert!(level.wait(at(5), ahead, at(9)) > Duration::ZERO);
+    }
 }

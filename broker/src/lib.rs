@@ -21,6 +21,7 @@ mod broker;
 mod clients;
 mod config;
 mod delay;
+mod deliver;
 mod files;
 mod follow;
 mod groups;

@@ -23,6 +23,9 @@ const OWN: [(&str, i32); 5] = [
     (names::HALF_DONE, 1),
 ];
 
+/// No topic has more queues.
+const QUEUES_MOST: i32 = 65_536;
+
 /// All topics of one broker.
 #[derive(Debug)]
 pub(crate) struct Topics {
@@ -88,7 +91,7 @@ impl Topics {
             return Some((found.clone(), false));
         }
         let like = table.get(creating.like).filter(|like| like.perm & perm::INHERIT != 0)?;
-        let queues = creating.queues.min(like.write_queue_nums).max(0);
+        let queues = creating.queues.min(like.write_queue_nums).max(1);
         let mut made = TopicConfig::new(name, queues, like.perm & !perm::INHERIT);
         made.topic_sys_flag = like.topic_sys_flag;
         table.insert(name.to_owned(), made.clone());
@@ -107,6 +110,25 @@ impl Topics {
         drop(table);
         self.count_change();
         true
+    }
+
+    /// Sees to it that there is such a topic with at least so many queues to read. Gives it if that
+    /// changed it.
+    pub(crate) fn widen(&self, name: &str, queues: i32) -> Option<TopicConfig> {
+        let queues = queues.min(QUEUES_MOST);
+        if self.shape(name).is_some_and(|(_, read, _)| read >= queues) {
+            return None;
+        }
+        let mut table = self.table.write();
+        let topic = table
+            .entry(name.to_owned())
+            .or_insert_with(|| TopicConfig::new(name, queues, perm::READ_WRITE));
+        // Not those to write: somebody may have taken queues away, to be emptied.
+        topic.read_queue_nums = topic.read_queue_nums.max(queues);
+        let changed = topic.clone();
+        drop(table);
+        self.count_change();
+        Some(changed)
     }
 
     /// Takes a topic in, in the place of one with its name.

@@ -3,12 +3,14 @@
 
 mod client;
 mod consuming;
+mod delivering;
 mod hostile;
 mod restarts;
 mod sending;
 
 use std::{net::SocketAddr, path::Path};
 
+use steadfast::Store;
 use steadfast_broker::{Broker, BrokerConfig};
 use tokio::runtime::Runtime;
 
@@ -20,20 +22,17 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(data: &Path, settings: &[(&str, &str)]) -> Self {
-        let mut config = BrokerConfig::default();
-        config.data = data.to_owned();
-        config.listen.set_port(0);
-        config.name_server_listen.set_port(0);
-        config.store.segment_bytes = 1 << 20;
-        config.store.queue_file_bytes = 20_000;
-        config.store.index_slots = 100;
-        config.store.index_entries = 400;
-        for (key, value) in settings {
-            assert!(config.set(key, value).unwrap(), "{key}");
-        }
+        Self::start_with(config(data, settings))
+    }
+
+    pub(crate) fn start_with(config: BrokerConfig) -> Self {
         let runtime = Runtime::new().unwrap();
         let broker = Some(runtime.block_on(Broker::start(config)).unwrap());
         Self { broker, runtime }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        self.broker.as_ref().unwrap().store()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -48,4 +47,20 @@ impl Running {
         let broker = self.broker.take().unwrap();
         self.runtime.block_on(broker.stop()).unwrap();
     }
+}
+
+/// Settings with small files and any free port.
+pub(crate) fn config(data: &Path, settings: &[(&str, &str)]) -> BrokerConfig {
+    let mut config = BrokerConfig::default();
+    config.data = data.to_owned();
+    config.listen.set_port(0);
+    config.name_server_listen.set_port(0);
+    config.store.segment_bytes = 1 << 20;
+    config.store.queue_file_bytes = 20_000;
+    config.store.index_slots = 100;
+    config.store.index_entries = 400;
+    for (key, value) in settings {
+        assert!(config.set(key, value).unwrap(), "{key}");
+    }
+    config
 }
