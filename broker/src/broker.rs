@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use steadfast::Store;
+use steadfast::{PhysicalOffset, Store};
 use tokio::{sync::Notify, task::JoinSet};
 use tracing::{info, warn};
 
@@ -21,6 +21,7 @@ use crate::{
     config::Role,
     delay::{self, Progress},
     groups::{Group, Groups},
+    keep::keep,
     locks::Locks,
     names,
     namesrv::{
@@ -179,6 +180,9 @@ impl Core {
         for error in saved.into_iter().filter_map(Result::err) {
             warn!(%error, "a file of the broker was not written; trying again");
         }
+        if let Err(error) = keep(self) {
+            warn!(%error, "retention does not go on; trying again");
+        }
     }
 }
 
@@ -250,6 +254,8 @@ impl Broker {
         let options = config.store.clone();
         let open = move || Store::builder(&data).options(options).store_host(address).open();
         let store = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
+        // Until it is known what waits.
+        store.keep_from(PhysicalOffset::ZERO)?;
         let core = Arc::new(open_core(config, store, address, registry)?);
         let mut broker = Self { core, name_server: None, tasks: JoinSet::new() };
         broker.serve(server, name_server);
@@ -277,7 +283,7 @@ impl Broker {
             }
             _ => {}
         }
-        for (level, delay) in delay::levels(core) {
+        for (level, delay) in core.delays.levels() {
             self.tasks.spawn(delay::run(core.clone(), level, delay));
         }
         self.tasks.spawn(timer::run(core.clone()));
@@ -341,7 +347,7 @@ fn open_core(
     let topics = Topics::open(&config.data, &own_topics(&config))?;
     find_topics(&topics, &store, &config.data);
     let groups = Groups::open(&config.data)?;
-    let delays = Progress::open(&config.data)?;
+    let delays = Progress::open(&config, &store)?;
     let timers = Timers::open(&config.data, &store)?;
     let transactions = Transactions::open(&store);
     Ok(Core {

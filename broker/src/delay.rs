@@ -3,17 +3,18 @@
 use std::{
     collections::BTreeMap,
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use steadfast::{QueueKey, QueueOffset, StoreTime};
+use steadfast::{QueueKey, QueueOffset, Store, StoreTime};
 use tracing::warn;
 
 use crate::{
+    BrokerConfig,
     broker::Core,
     config::default_levels,
     deliver::{deliver, real, settle},
@@ -38,27 +39,51 @@ struct Table {
 #[derive(Debug)]
 pub(crate) struct Progress {
     path: PathBuf,
+    levels: BTreeMap<usize, Duration>,
     delivered: Mutex<BTreeMap<usize, u64>>,
     saved: Mutex<BTreeMap<usize, u64>>,
 }
 
 impl Progress {
-    /// As the store in `data` tells.
+    /// As the `store` in the configured directory tells.
     ///
     /// # Errors
     ///
     /// The file that cannot be read, and why.
-    pub(crate) fn open(data: &Path) -> io::Result<Self> {
-        let path = data.join("config/delayOffset.json");
+    pub(crate) fn open(config: &BrokerConfig, store: &Store) -> io::Result<Self> {
+        let path = config.data.join("config/delayOffset.json");
         let way_out = ": without it every delayed message that is still stored \
                        is delivered once more";
         let table: Table = files::load_json(&path, way_out)?;
-        let levels = table
+        let saved: BTreeMap<_, _> = table
             .offset_table
             .iter()
-            .filter_map(|(level, offset)| level.parse().ok().map(|level: usize| (level, *offset)));
-        let delivered: BTreeMap<_, _> = levels.collect();
-        Ok(Self { path, saved: Mutex::new(delivered.clone()), delivered: Mutex::new(delivered) })
+            .filter_map(|(level, offset)| level.parse().ok().map(|level: usize| (level, *offset)))
+            .collect();
+        let levels = levels(&config.delay_levels, store);
+        let mut delivered = saved.clone();
+        for (level, delay) in &levels {
+            let queue = queue_of_level(*level).map_err(io::Error::other)?;
+            let (_, end) = store.queue_range(&queue).unwrap_or_default();
+            // What the file says of another store's queue must not skip what is in this one.
+            let next = delivered.entry(*level).or_insert(0);
+            *next = end.get().min(*next);
+            if *level > config.delay_levels.len() && *next < end.get() {
+                warn!(level, ?delay, "messages wait on a level that is no more");
+            }
+        }
+        Ok(Self { path, levels, saved: Mutex::new(saved), delivered: Mutex::new(delivered) })
+    }
+
+    /// The levels, and how long their messages wait.
+    pub(crate) fn levels(&self) -> impl Iterator<Item = (usize, Duration)> {
+        self.levels.iter().map(|(level, delay)| (*level, *delay))
+    }
+
+    /// The queues of all levels, and the first message of each that is not delivered.
+    pub(crate) fn waiting(&self) -> Vec<(QueueKey, QueueOffset)> {
+        let queue = |level| queue_of_level(level).ok().map(|queue| (queue, self.of(level)));
+        self.levels.keys().filter_map(|level| queue(*level)).collect()
     }
 
     fn of(&self, level: usize) -> QueueOffset {
@@ -92,24 +117,23 @@ impl Progress {
 }
 
 /// The levels, from 1 on, and how long their messages wait. Also those that the settings no longer
-/// have but that messages may wait on: as long as RocketMQ's level of that number, or as the last
+/// have but that messages were sent to: as long as RocketMQ's level of that number, or as the last
 /// one that there is.
-pub(crate) fn levels(core: &Core) -> Vec<(usize, Duration)> {
-    let configured = &core.config.delay_levels;
-    let mut levels: Vec<_> = configured.iter().copied().enumerate().collect();
+fn levels(configured: &[Duration], store: &Store) -> BTreeMap<usize, Duration> {
     let usual = default_levels();
-    for queue in core.store.queues().iter().filter(|queue| queue.topic() == names::SCHEDULE) {
+    let known = configured.iter().copied().enumerate();
+    let mut levels: BTreeMap<_, _> = known.map(|(index, delay)| (index + 1, delay)).collect();
+    for queue in store.queues().iter().filter(|queue| queue.topic() == names::SCHEDULE) {
         let index = queue.queue_id() as usize;
-        let delay = usual.get(index).or(configured.last());
-        if let Some(delay) = delay.filter(|_| index >= configured.len()) {
-            let (_, end) = core.store.queue_range(queue).unwrap_or_default();
-            if core.delays.of(index + 1) < end {
-                warn!(level = index + 1, ?delay, "messages wait on a level that is no more");
-            }
-            levels.push((index, *delay));
+        if let Some(delay) = usual.get(index).or(configured.last()) {
+            levels.entry(index + 1).or_insert(*delay);
         }
     }
-    levels.into_iter().map(|(index, delay)| (index + 1, delay)).collect()
+    levels
+}
+
+fn queue_of_level(level: usize) -> steadfast::Result<QueueKey> {
+    QueueKey::new(names::SCHEDULE, level as i32 - 1)
 }
 
 /// One level's queue.
@@ -123,14 +147,8 @@ struct Level {
 
 /// Delivers the messages of one level (from 1 on) when they are due, until it is told to stop.
 pub(crate) async fn run(core: Arc<Core>, level: usize, delay: Duration) {
-    let Ok(queue) = QueueKey::new(names::SCHEDULE, level as i32 - 1) else { return };
-    let (_, end) = core.store.queue_range(&queue).unwrap_or_default();
-    // What the file says of another store's queue must not skip what is in this one.
-    let known = core.delays.of(level);
-    let mut next = known.min(end);
-    if next != known {
-        core.delays.set(level, next);
-    }
+    let Ok(queue) = queue_of_level(level) else { return };
+    let mut next = core.delays.of(level);
     let mut level_queue = Level { queue, delay, held: None };
     loop {
         let (reached, then) = deliver_some(&core, &mut level_queue, next).await;

@@ -25,6 +25,7 @@ mod deliver;
 mod files;
 mod follow;
 mod groups;
+mod keep;
 mod locks;
 mod names;
 mod namesrv;

@@ -130,6 +130,11 @@ impl Timers {
         Ok(Self { path, saved: Mutex::new(before), before, state: Mutex::new(state) })
     }
 
+    /// The queue, and the first message in it that is not delivered.
+    pub(crate) fn waiting(&self) -> (QueueKey, QueueOffset) {
+        (queue_of(names::TIMER), QueueOffset::new(self.state.lock().reached().from))
+    }
+
     /// Makes durable how far it got, if that is further than before.
     ///
     /// # Errors

@@ -33,6 +33,8 @@ pub(crate) struct Topics {
     table: RwLock<HashMap<String, TopicConfig>>,
     version: Mutex<DataVersion>,
     changed: AtomicBool,
+    /// Held while the file is written: by housekeeping, and by whoever is answered after that.
+    saving: Mutex<()>,
 }
 
 /// What a broker makes topics from that do not exist.
@@ -60,6 +62,7 @@ impl Topics {
             table: RwLock::new(table.topic_config_table.into_iter().collect()),
             version: Mutex::new(version),
             changed: AtomicBool::new(false),
+            saving: Mutex::new(()),
         };
         let fixed = OWN.map(|(name, queues)| TopicConfig::new(name, queues, perm::READ_WRITE));
         for topic in own.iter().chain(&fixed) {
@@ -158,11 +161,48 @@ impl Topics {
     ///
     /// The path and why it cannot be written; the next call tries again.
     pub(crate) fn save(&self) -> io::Result<()> {
+        let _saving = self.saving.lock();
         if !self.changed.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
         let json = serde_json::to_vec_pretty(&self.snapshot())?;
         files::replace(&self.path, &json)
             .inspect_err(|_| self.changed.store(true, Ordering::Release))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_saved_is_in_the_file_whoever_saves_at_the_same_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let topics = Topics::open(dir.path(), &[]).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let topics = &topics;
+                scope.spawn(move || {
+                    for number in 0..10 {
+                        let name = format!("t{thread}-{number}");
+                        topics.put(TopicConfig::new(&*name, 1, perm::READ_WRITE));
+                        topics.save().unwrap();
+                        let file: TopicTable = files::load_json(&topics.path, "").unwrap();
+                        assert!(file.topic_config_table.contains_key(&name), "{name}");
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_topic_is_only_ever_widened_and_only_to_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let topics = Topics::open(dir.path(), &[]).unwrap();
+        assert_eq!(topics.widen("t", 3).unwrap().write_queue_nums, 3);
+        assert_eq!(topics.widen("t", 2), None);
+        assert_eq!(topics.widen("t", 5).unwrap().write_queue_nums, 3);
+        assert_eq!(topics.shape("t"), Some((perm::READ_WRITE, 5, 3)));
+        assert_eq!(topics.widen("t", i32::MAX).unwrap().read_queue_nums, QUEUES_MOST);
     }
 }

@@ -51,7 +51,7 @@ struct Pending {
     checks: u32,
     /// Before it the queue of what is done tells nothing about this half.
     done_from: QueueOffset,
-    /// It is being ended: pending until that is stored, but nobody is asked and nobody else ends it.
+    /// It is being ended: pending until that is stored, but nobody is asked nor ends it again.
     ending: bool,
 }
 
