@@ -38,6 +38,8 @@ pub(crate) struct Keeper {
     /// Segments before this are being removed. Checkpoints say so, for a crash may leave any of
     /// them, and the next open must not take what is missing between them for damage.
     removing: Option<PhysicalOffset>,
+    /// From here on the embedder still needs the log.
+    pub(crate) kept_from: Option<PhysicalOffset>,
     /// What retention did since the store was opened.
     pub(crate) removed: Removed,
     /// Why the store is not as it should be, though it goes on.
@@ -54,6 +56,7 @@ impl Keeper {
             retention_at: now,
             taken: None,
             removing: None,
+            kept_from: None,
             removed: Removed::default(),
             degraded: None,
         }
@@ -295,11 +298,12 @@ impl Engine {
         let reserved = i64::try_from(self.options.retention.reserved.as_millis());
         let reserved = reserved.unwrap_or(i64::MAX);
         let durable = self.log.marks().dispatched.get().min(self.log.marks().durable.get());
+        let behind = keeper.kept_from.map_or(durable, |kept| durable.min(kept.get()));
         let mut count = 0;
         for segment in segments.iter().take(segments.len().saturating_sub(1)) {
             // The queues' ends in the checkpoint are all that is left of a removed segment, so it
             // goes only when it is behind everything.
-            if segment.end().get() > durable || count >= REMOVE_AT_ONCE {
+            if segment.end().get() > behind || count >= REMOVE_AT_ONCE {
                 break;
             }
             let age = now.saturating_sub(self.last_stored(segment)?.as_millis());

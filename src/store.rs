@@ -300,6 +300,18 @@ impl Store {
         self.engine.health()
     }
 
+    /// Keeps retention from removing the log from `at` on, however old it is and however full the
+    /// disk, until this is called with a later place. For who has to come back to what waits there;
+    /// a store that was just opened removes nothing for the first seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadOnly`](ErrorKind::ReadOnly).
+    pub fn keep_from(&self, at: PhysicalOffset) -> Result<()> {
+        self.engine.writable()?.keeper.lock().kept_from = Some(at);
+        Ok(())
+    }
+
     /// What retention removed since the store was opened.
     pub fn removed(&self) -> Removed {
         self.engine.writable.as_ref().map_or_else(Removed::default, |w| w.keeper.lock().removed)

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use steadfast::{PhysicalOffset, RecordView};
+use steadfast::{PhysicalOffset, QueueKey, RecordView};
 
 use crate::{
     broker::Core,
     names,
     net::Reply,
     properties,
-    protocol::{BadField, Request, Response, status},
+    protocol::{Refused, Request, Response, refuse, status},
     put::{Outgoing, offset_id, refusal},
 };
 
@@ -36,31 +36,39 @@ pub(crate) fn again(record: &RecordView<'_>) -> Outgoing {
 }
 
 /// Handles a message that is given back. It is answered when it is as safe as a sent one.
-pub(crate) fn send_back(core: &Arc<Core>, request: &Request, reply: Reply) -> Result<(), BadField> {
+pub(crate) fn send_back(core: &Arc<Core>, request: &Request, reply: Reply) {
+    let message = match prepare(core, request) {
+        Ok(message) => message,
+        Err(refused) => return reply.send(&refused),
+    };
+    match message.append(core) {
+        Err(error) => reply.send(&refusal(&error)),
+        Ok(ticket) => ticket.on_settled(move |settled| match settled {
+            Ok(_) => reply.send(&Response::ok()),
+            Err(error) => reply.send(&refusal(&error)),
+        }),
+    }
+}
+
+/// The message that is given back, for where it comes again.
+fn prepare(core: &Core, request: &Request) -> Result<Outgoing, Refused> {
     let fields = request.fields();
     let group = fields.need("group")?;
     let at: i64 = fields.parse("offset")?;
     let level: i32 = fields.parse_or("delayLevel", 0)?;
-    let config = match core.group(group) {
-        Ok(config) => config,
-        Err(refused) => {
-            reply.send(&refused);
-            return Ok(());
-        }
-    };
+    let config = core.group(group)?;
+    // A group may be older than the rules for names.
+    let again_in = names::retry_topic(group);
+    QueueKey::new(&again_in, 0).map_err(|e| refuse(status::INVALID_PARAMETER, e.to_string()))?;
     let most = match fields.parse_or("maxReconsumeTimes", -1)? {
         said if said >= 0 => said,
         _ => config.retry_max_times,
     };
     let at = PhysicalOffset::new(u64::try_from(at).unwrap_or(u64::MAX));
-    let record = match core.store.record_at(at) {
-        Ok(record) => record,
-        Err(error) => {
-            let why = format!("look message by offset failed, {at}: {error}");
-            reply.send(&Response::refuse(status::SYSTEM_ERROR, why));
-            return Ok(());
-        }
-    };
+    let record = core.store.record_at(at).map_err(|error| {
+        let why = format!("look message by offset failed, {at}: {error}");
+        refuse(status::SYSTEM_ERROR, why)
+    })?;
     let record = record.view();
     let mut message = again(&record);
     let retried = record.reconsume_times();
@@ -81,17 +89,10 @@ pub(crate) fn send_back(core: &Arc<Core>, request: &Request, reply: Reply) -> Re
     if retried >= most || level < 0 {
         message.topic = core.make_group_topic(names::dead_letter_topic(group));
     } else {
-        message.topic = core.make_group_topic(names::retry_topic(group));
+        message.topic = core.make_group_topic(again_in);
         let level = if level == 0 { FIRST_LEVEL.saturating_add(retried) } else { level };
         properties::set(&mut message.properties, properties::DELAY, &level.to_string());
         message.delay(core);
     }
-    match message.append(core) {
-        Err(error) => reply.send(&refusal(&error)),
-        Ok(ticket) => ticket.on_settled(move |settled| match settled {
-            Ok(_) => reply.send(&Response::ok()),
-            Err(error) => reply.send(&refusal(&error)),
-        }),
-    }
-    Ok(())
+    Ok(message)
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use steadfast::Store;
+use steadfast::{PhysicalOffset, Store};
 use tokio::{sync::Notify, task::JoinSet};
 use tracing::{info, warn};
 
@@ -21,6 +21,7 @@ use crate::{
     clients::Clients,
     config::Role,
     delay::{self, Progress},
+    floor::keep,
     groups::{Group, Groups},
     kept::Kept,
     limits::{Count, NAMES_BY_ONE_MOST},
@@ -160,6 +161,11 @@ impl Core {
 
     /// What holds for a consumer group, which is taken in if need be and allowed.
     pub(crate) fn group(&self, name: &str) -> Result<Group, Refused> {
+        if let Some(known) = self.groups.get(name) {
+            return Ok(known);
+        }
+        // Its retries and dead letters have topics of its name.
+        names::check_group(name).map_err(|why| refuse(status::INVALID_PARAMETER, why))?;
         let found = self.groups.get_or_create(name, self.config.auto_create_groups);
         found.map_err(|why| refuse(status::SYSTEM_ERROR, why))?.ok_or_else(|| {
             let why = format!("subscription group [{name}] does not exist");
@@ -172,6 +178,14 @@ impl Core {
         if self.topics.shape(&topic.topic_name).is_none() && self.topics.add_missing(topic.clone())
         {
             self.registry.topic_changed(self, &topic);
+        }
+    }
+
+    /// Sees to it that a queue can be consumed that something is delivered to.
+    pub(crate) fn make_queue(&self, topic: &str, queue_id: i32) {
+        if let Some(changed) = self.topics.widen(topic, queue_id.saturating_add(1)) {
+            info!(topic, queues = changed.read_queue_nums, "made for what waited");
+            self.registry.topic_changed(self, &changed);
         }
     }
 
@@ -201,6 +215,9 @@ impl Core {
         ];
         for error in saved.into_iter().filter_map(Result::err) {
             warn!(%error, "a file of the broker was not written; trying again");
+        }
+        if let Err(error) = keep(self) {
+            warn!(%error, "retention does not go on; trying again");
         }
     }
 }
@@ -274,6 +291,8 @@ impl Broker {
         let options = config.store.clone();
         let open = move || Store::builder(&data).options(options).store_host(address).open();
         let store = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
+        // Until it is known what waits.
+        store.keep_from(PhysicalOffset::ZERO)?;
         let core = Arc::new(open_core(config, store, address, registry)?);
         let mut broker = Self { core, name_server: None, tasks: JoinSet::new() };
         broker.serve(server, name_server);
@@ -302,8 +321,8 @@ impl Broker {
             }
             _ => {}
         }
-        for (level, delay) in core.config.delay_levels.iter().enumerate() {
-            self.tasks.spawn(delay::deliver(core.clone(), level + 1, *delay));
+        for (level, delay) in core.delays.levels() {
+            self.tasks.spawn(delay::run(core.clone(), level, delay));
         }
         self.tasks.spawn(timer::run(core.clone()));
         self.tasks.spawn(transaction::run(core.clone()));
@@ -367,8 +386,8 @@ fn open_core(
     let topics = Topics::open(&config.data, &own_topics(&config))?;
     find_topics(&topics, &store, &config.data);
     let groups = Groups::open(&config.data)?;
-    let delays = Progress::open(&config.data)?;
-    let timers = Timers::open(&config.data)?;
+    let delays = Progress::open(&config, &store)?;
+    let timers = Timers::open(&config.data, &store)?;
     let transactions = Transactions::open(&store);
     let consumers = store.consumers();
     let positions = consumers.groups().iter().map(|group| consumers.of_group(group).len()).sum();

@@ -17,6 +17,8 @@ const RETRY_PREFIX: &str = "%RETRY%";
 const DEAD_PREFIX: &str = "%DLQ%";
 /// No topic has a longer name, in bytes.
 const TOPIC_MOST: usize = 127;
+/// No group has a longer name: with `%RETRY%` it is a topic's.
+const GROUP_MOST: usize = 120;
 
 /// Topics that nobody may send to.
 const FORBIDDEN: [&str; 6] =
@@ -49,14 +51,23 @@ pub(crate) fn is_forbidden(topic: &str) -> bool {
 
 /// Why a topic cannot have that name, if so.
 pub(crate) fn check_topic(name: &str) -> Result<(), String> {
+    check("topic", name, TOPIC_MOST)
+}
+
+/// Why a group cannot have that name, if so.
+pub(crate) fn check_group(name: &str) -> Result<(), String> {
+    check("group", name, GROUP_MOST)
+}
+
+fn check(what: &str, name: &str, most: usize) -> Result<(), String> {
     if name.is_empty() {
-        return Err("the topic's name is empty".into());
+        return Err(format!("the {what}'s name is empty"));
     }
-    if name.len() > TOPIC_MOST {
-        return Err(format!("the topic's name has {} bytes, at most {TOPIC_MOST}", name.len()));
+    if name.len() > most {
+        return Err(format!("the {what}'s name has {} bytes, at most {most}", name.len()));
     }
     check_characters(name).map_err(|bad| {
-        format!("the topic's name holds {bad:?}; allowed are letters, digits and %|-_: {name}")
+        format!("the {what}'s name holds {bad:?}; allowed are letters, digits and %|-_: {name}")
     })
 }
 
@@ -76,6 +87,9 @@ mod tests {
         for name in ["", "a b", "a/b", "\u{fc}", "a\0", &"t".repeat(128)] {
             assert!(check_topic(name).is_err(), "{name:?}");
         }
+        assert_eq!(check_group(&"g".repeat(120)), Ok(()));
+        assert!(check_group(&"g".repeat(121)).is_err() && check_group("a/b").is_err());
+        assert_eq!(check_topic(&retry_topic(&"g".repeat(120))), Ok(()));
         assert_eq!(group_of_retry_topic(&retry_topic("g")), Some("g"));
         assert!(is_of_group(&dead_letter_topic("g")) && !is_of_group("g"));
     }

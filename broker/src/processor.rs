@@ -37,11 +37,7 @@ impl Handler for Processor {
             request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => {
                 pull::pull(core, connection, &request, reply);
             }
-            request::CONSUMER_SEND_MSG_BACK => {
-                if let Err(bad) = back::send_back(core, &request, reply) {
-                    tracing::debug!(%bad, ?connection, "a message was not taken back");
-                }
-            }
+            request::CONSUMER_SEND_MSG_BACK => back::send_back(core, &request, reply),
             _ => {
                 let answer = self.answer(connection, &request);
                 reply.send(&answer.unwrap_or_else(|refused| *refused));
@@ -128,12 +124,18 @@ impl Processor {
         let client = &heartbeat.client_id;
         let too_much = |why| refuse(status::SYSTEM_ERROR, why);
         heartbeat.check().map_err(too_much)?;
+        let mut answer = Ok(());
         for consumer in &heartbeat.consumer_data_set {
             let name = &consumer.group_name;
             let group = match core.group_named_by(name, connection) {
                 Ok(group) => group,
                 // It hears of that when it pulls; its other groups are served.
                 Err(why) if why.code == status::SUBSCRIPTION_GROUP_NOT_EXIST => continue,
+                Err(refused) if refused.code == status::INVALID_PARAMETER => {
+                    // Told when the others are known.
+                    answer = Err(refused);
+                    continue;
+                }
                 Err(refused) => return Err(refused),
             };
             if consumer.message_model != "BROADCASTING" {
@@ -149,6 +151,7 @@ impl Processor {
             let heard = core.clients.heard_of_producer(&producer.group_name, client, connection);
             heard.map_err(too_much)?;
         }
+        answer?;
         Ok(Response::ok().field("IS_SUPPORT_HEART_BEAT_V2", "false").field("IS_SUB_CHANGE", "true"))
     }
 

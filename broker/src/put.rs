@@ -78,10 +78,15 @@ impl Outgoing {
     }
 }
 
+/// Whether an append can never succeed, however often it is tried.
+pub(crate) fn is_permanent(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge)
+}
+
 /// What tells a client of an append that was refused, or failed.
 pub(crate) fn refusal(error: &Error) -> Response {
     let code = match error.kind() {
-        ErrorKind::InvalidInput | ErrorKind::TooLarge => status::MESSAGE_ILLEGAL,
+        _ if is_permanent(error) => status::MESSAGE_ILLEGAL,
         ErrorKind::Busy => status::SYSTEM_BUSY,
         ErrorKind::Full | ErrorKind::Faulted | ErrorKind::Closed | ErrorKind::ReadOnly => {
             status::SERVICE_NOT_AVAILABLE

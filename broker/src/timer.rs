@@ -11,14 +11,14 @@ use std::{
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use steadfast::{ErrorKind, QueueKey, QueueOffset, ReadLimit};
+use steadfast::{Error, ErrorKind, QueueKey, QueueOffset, ReadLimit, Store, Ticket};
 use tracing::{error, warn};
 
 use crate::{
     broker::Core,
-    delay::real,
+    deliver::{deliver, real, settle},
     files,
-    follow::{self, PAUSE, arrived, queue_of},
+    follow::{self, PAUSE, Then, queue_of},
     names, properties,
     put::Outgoing,
 };
@@ -32,6 +32,8 @@ const DUE: &str = "TIMER_OUT_MS";
 const LONGEST: i64 = 3 * 86_400_000;
 /// So many are read or delivered at once.
 const AT_ONCE: usize = 256;
+/// How often the clock is looked at: it may be set.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Lets a message wait, if it is for a later time.
 ///
@@ -64,7 +66,7 @@ pub(crate) fn set(message: &mut Outgoing) -> Result<(), String> {
 }
 
 /// How far delivering got, as it is kept in a file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Reached {
     /// Of the messages before `read` those due until then are delivered.
@@ -75,12 +77,28 @@ struct Reached {
     from: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     /// When each is due, and where it is.
     pending: BTreeSet<(i64, u64)>,
     read: u64,
-    until: i64,
+}
+
+impl State {
+    /// What may be remembered. All that was read and is not pending is delivered, whatever the
+    /// clock says: so it is the first that is pending that tells until when.
+    fn reached(&self) -> Reached {
+        let until = self.pending.first().map_or(0, |(due, _)| due.saturating_sub(1));
+        let from = self.pending.iter().map(|(_, at)| *at).min().unwrap_or(self.read);
+        Reached { until, read: self.read, from }
+    }
+
+    /// Takes in what was read, up to `next`, but for what was delivered `before`.
+    fn take_in(&mut self, before: &Reached, found: &[(i64, u64)], next: u64) {
+        let delivered = |due: i64, at: u64| at < before.read && due <= before.until;
+        self.pending.extend(found.iter().filter(|(due, at)| !delivered(*due, *at)));
+        self.read = next;
+    }
 }
 
 /// The messages of one broker that wait for their time.
@@ -94,18 +112,27 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// As the store in `data` tells.
+    /// As the `store` in `data` tells.
     ///
     /// # Errors
     ///
     /// The file that cannot be read, and why.
-    pub(crate) fn open(data: &Path) -> io::Result<Self> {
+    pub(crate) fn open(data: &Path, store: &Store) -> io::Result<Self> {
         let path = data.join("config/steadfastTimer.json");
         let way_out = ": without it all messages with a time that are still \
                        stored are delivered once more";
-        let before: Reached = files::load_json(&path, way_out)?;
-        let state = State { pending: BTreeSet::new(), read: before.from, until: before.until };
-        Ok(Self { path, saved: Mutex::new(before.clone()), before, state: Mutex::new(state) })
+        let mut before: Reached = files::load_json(&path, way_out)?;
+        // What the file says of another store's queue must not skip what is in this one.
+        let (_, end) = store.queue_range(&queue_of(names::TIMER)).unwrap_or_default();
+        before.read = before.read.min(end.get());
+        before.from = before.from.min(before.read);
+        let state = State { read: before.from, ..State::default() };
+        Ok(Self { path, saved: Mutex::new(before), before, state: Mutex::new(state) })
+    }
+
+    /// The queue, and the first message in it that is not delivered.
+    pub(crate) fn waiting(&self) -> (QueueKey, QueueOffset) {
+        (queue_of(names::TIMER), QueueOffset::new(self.state.lock().reached().from))
     }
 
     /// Makes durable how far it got, if that is further than before.
@@ -120,11 +147,10 @@ impl Timers {
                 // What was pending before is still being read.
                 return Ok(());
             }
-            let from = state.pending.iter().map(|(_, at)| *at).min().unwrap_or(state.read);
-            Reached { until: state.until, read: state.read, from }
+            state.reached()
         };
         let mut saved = self.saved.lock();
-        if (saved.read, saved.from) == (reached.read, reached.from) {
+        if *saved == reached {
             return Ok(());
         }
         // First what was delivered, then that it was: a crash in between delivers it again.
@@ -139,93 +165,141 @@ impl Timers {
 pub(crate) async fn run(core: Arc<Core>) {
     let queue = queue_of(names::TIMER);
     loop {
-        let (read, first) = {
-            let state = core.timers.state.lock();
-            (QueueOffset::new(state.read), state.pending.first().map(|(due, _)| *due))
-        };
-        let now = crate::now_millis();
-        if first.is_some_and(|due| due <= now) {
-            let stopped = tokio::select! {
-                delivered = deliver(&core, &queue, now) => {
-                    if !delivered {
-                        tokio::time::sleep(PAUSE).await;
-                    }
-                    false
-                }
-                () = core.stop.stopped() => true,
-            };
-            if stopped {
-                return;
-            }
-            continue;
-        }
-        let wait = first.map_or(Duration::from_secs(3600), |due| {
-            Duration::from_millis((due - now).max(0) as u64)
-        });
-        tokio::select! {
-            () = arrived(&core, &queue, read) => read_some(&core, &queue, read),
-            () = tokio::time::sleep(wait) => {}
-            () = core.stop.stopped() => return,
+        let then = step(&core, &queue).await;
+        if !follow::wait(&core, &queue, then).await {
+            return;
         }
     }
 }
 
-fn read_some(core: &Core, queue: &QueueKey, from: QueueOffset) {
-    let Some((records, next)) = follow::read(core, queue, from, AT_ONCE) else { return };
-    let due = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
-    let found = records.iter().map(|record| {
-        let record = record.view();
-        (due(record.property(DUE)), record.queue_offset().get())
-    });
-    let before = &core.timers.before;
-    let delivered = |due: i64, at: u64| at < before.read && due <= before.until;
-    let mut state = core.timers.state.lock();
-    state.pending.extend(found.filter(|(due, at)| !delivered(*due, *at)));
-    state.read = next.get();
+async fn step(core: &Arc<Core>, queue: &QueueKey) -> Then {
+    let (read, first) = {
+        let state = core.timers.state.lock();
+        (state.read, state.pending.first().map(|(due, _)| *due))
+    };
+    // Until all that was read before is known again, how far delivering gets cannot be saved.
+    let behind = read < core.timers.before.read;
+    if behind && read_some(core, queue) {
+        return Then::GoOn;
+    }
+    let now = crate::now_millis();
+    if first.is_some_and(|due| due <= now) {
+        return if deliver_due(core, queue, now).await { Then::GoOn } else { Then::Pause(PAUSE) };
+    }
+    let (_, end) = core.store.queue_range(queue).unwrap_or_default();
+    if read < end.get() {
+        let well = !behind && read_some(core, queue);
+        return if well { Then::GoOn } else { Then::Pause(PAUSE) };
+    }
+    let wait = first.map_or(LOOK, |due| Duration::from_millis((due - now) as u64).min(LOOK));
+    Then::Arrival(QueueOffset::new(read), wait)
+}
+
+/// Reads some of what is to wait. Returns whether that went well.
+fn read_some(core: &Core, queue: &QueueKey) -> bool {
+    let from = QueueOffset::new(core.timers.state.lock().read);
+    let Some((records, next)) = follow::read(core, queue, from, AT_ONCE) else { return false };
+    let due = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or(0_i64).max(0);
+    let found: Vec<_> = records
+        .iter()
+        .map(|record| {
+            let record = record.view();
+            (due(record.property(DUE)), record.queue_offset().get())
+        })
+        .collect();
+    core.timers.state.lock().take_in(&core.timers.before, &found, next.get());
+    true
 }
 
 /// Delivers some of what is due by `now`. Returns whether that went well.
-async fn deliver(core: &Arc<Core>, queue: &QueueKey, now: i64) -> bool {
+async fn deliver_due(core: &Arc<Core>, queue: &QueueKey, now: i64) -> bool {
     let due: Vec<_> = {
         let state = core.timers.state.lock();
         state.pending.iter().take_while(|(due, _)| *due <= now).take(AT_ONCE).copied().collect()
     };
-    let mut tickets = Vec::new();
-    for (time, at) in &due {
-        let read = core.store.read(queue, QueueOffset::new(*at), ReadLimit::records(1));
-        let appended = match &read {
-            Ok(batch) => batch.iter().next().map(|record| {
-                let mut message = real(&record);
-                message.properties = properties::without(&message.properties, &[DUE]);
-                message.append(core)
-            }),
-            Err(e) if e.kind() == ErrorKind::Io => return false,
-            Err(e) => {
-                error!(error = %e, offset = at, "a message with a time cannot be read");
-                None
-            }
-        };
-        match appended.transpose() {
-            Ok(ticket) => tickets.push((*time, *at, ticket)),
+    let all = due.len();
+    let mut appended = Vec::with_capacity(all);
+    for (time, at) in due {
+        match deliver_one(core, queue, QueueOffset::new(at)) {
+            Ok(ticket) => appended.push(((time, at), ticket)),
             Err(error) => {
-                warn!(%error, "a message cannot be delivered at its time; trying again");
+                warn!(%error, offset = at, "not delivered at its time; trying again");
                 break;
             }
         }
     }
-    let all = tickets.len() == due.len();
-    for (time, at, ticket) in tickets {
-        if let Some(ticket) = ticket
-            && let Err(error) = ticket.await
-        {
-            warn!(%error, "a message was not stored at its time; trying again");
-            return false;
+    let well = appended.len() == all;
+    let delivered = |one| {
+        core.timers.state.lock().pending.remove(&one);
+    };
+    if let Err(error) = settle(appended, delivered).await {
+        warn!(%error, "a message was not stored at its time; trying again");
+        return false;
+    }
+    well
+}
+
+/// Appends the message that waits at `offset`. `None` if it can never be delivered.
+fn deliver_one(
+    core: &Core,
+    queue: &QueueKey,
+    offset: QueueOffset,
+) -> steadfast::Result<Option<Ticket>> {
+    let batch = match core.store.read(queue, offset, ReadLimit::records(1)) {
+        Ok(batch) => batch,
+        Err(error) if follow::is_lost(&error) => {
+            error!(%error, %offset, "a message with a time cannot be read");
+            return Ok(None);
         }
-        core.timers.state.lock().pending.remove(&(time, at));
+        Err(error) => return Err(error),
+    };
+    let Some(record) = batch.iter().next() else {
+        return Err(Error::new(ErrorKind::Busy, "the message is not readable yet"));
+    };
+    let mut message = real(&record);
+    message.properties = properties::without(&message.properties, &[DUE]);
+    deliver(core, &message, queue, offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is delivered again after a crash, of messages that wait until these times.
+    fn pending_after(reached: &Reached, all: &[(i64, u64)]) -> Vec<u64> {
+        let mut state = State { read: reached.from, ..State::default() };
+        let found: Vec<_> = all.iter().filter(|(_, at)| *at >= reached.from).copied().collect();
+        state.take_in(reached, &found, all.len() as u64);
+        let mut pending: Vec<_> = state.pending.iter().map(|(_, at)| *at).collect();
+        pending.sort_unstable();
+        pending
     }
-    let mut state = core.timers.state.lock();
-    if all && state.pending.first().is_none_or(|(due, _)| *due > now) {
-        state.until = state.until.max(now);
+
+    #[test]
+    fn what_is_saved_at_any_moment_skips_nothing_that_is_pending() {
+        let all = [(50, 0), (10, 1), (30, 2), (30, 3), (20, 4), (0, 5), (0, 6)];
+        // Each set of them may be pending, for clocks step back and messages are read late.
+        for read in 0..=all.len() {
+            for set in 0..1_u32 << read {
+                let is_pending = |at: &u64| set >> at & 1 == 1;
+                let pending = all[..read].iter().filter(|(_, at)| is_pending(at)).copied();
+                let state = State { pending: pending.collect(), read: read as u64 };
+                let reached = state.reached();
+                let after = pending_after(&reached, &all);
+                let needed = (0..all.len() as u64).filter(|at| is_pending(at) || *at >= state.read);
+                for at in needed {
+                    assert!(after.contains(&at), "{at} is lost: {state:?} {reached:?}");
+                }
+            }
+        }
     }
-    all
+
+    #[test]
+    fn what_was_delivered_before_its_time_order_broke_is_not_repeated() {
+        let all = [(50, 0), (10, 1), (30, 2), (20, 3)];
+        let state = State { pending: [(50, 0)].into(), read: 4 };
+        let reached = state.reached();
+        assert_eq!(reached, Reached { until: 49, read: 4, from: 0 });
+        assert_eq!(pending_after(&reached, &all), [0]);
+    }
 }

@@ -20,6 +20,9 @@ const OWN: [(&str, i32); 5] = [
     (names::HALF_DONE, 1),
 ];
 
+/// No topic has more queues.
+const QUEUES_OF_ONE_MOST: i32 = 65_536;
+
 /// All topics of one broker.
 #[derive(Debug)]
 pub(crate) struct Topics {
@@ -138,7 +141,7 @@ impl Topics {
         let Some(like) = like.filter(|like| like.perm & perm::INHERIT != 0) else {
             return Ok(None);
         };
-        let queues = creating.queues.min(like.write_queue_nums).max(0);
+        let queues = creating.queues.min(like.write_queue_nums).max(1);
         let mut made = TopicConfig::new(name, queues, like.perm & !perm::INHERIT);
         made.topic_sys_flag = like.topic_sys_flag;
         table.check_room(&made)?;
@@ -158,6 +161,24 @@ impl Topics {
         drop(table);
         self.count_change();
         true
+    }
+
+    /// Sees to it that there is such a topic with at least so many queues to read. Gives it if that
+    /// changed it.
+    pub(crate) fn widen(&self, name: &str, queues: i32) -> Option<TopicConfig> {
+        let queues = queues.min(QUEUES_OF_ONE_MOST);
+        if self.shape(name).is_some_and(|(_, read, _)| read >= queues) {
+            return None;
+        }
+        let mut table = self.table.write();
+        let known = table.topics.get(name).cloned();
+        let mut topic = known.unwrap_or_else(|| TopicConfig::new(name, queues, perm::READ_WRITE));
+        // Not those to write: somebody may have taken queues away, to be emptied.
+        topic.read_queue_nums = topic.read_queue_nums.max(queues);
+        table.insert(topic.clone());
+        drop(table);
+        self.count_change();
+        Some(topic)
     }
 
     /// Takes a topic in, in the place of one with its name.
@@ -226,5 +247,16 @@ mod tests {
                 }
             });
         }
+    }
+
+    #[test]
+    fn a_topic_is_only_ever_widened_and_only_to_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let topics = Topics::open(dir.path(), &[]).unwrap();
+        assert_eq!(topics.widen("t", 3).unwrap().write_queue_nums, 3);
+        assert_eq!(topics.widen("t", 2), None);
+        assert_eq!(topics.widen("t", 5).unwrap().write_queue_nums, 3);
+        assert_eq!(topics.shape("t"), Some((perm::READ_WRITE, 5, 3)));
+        assert_eq!(topics.widen("t", i32::MAX).unwrap().read_queue_nums, QUEUES_OF_ONE_MOST);
     }
 }

@@ -4,7 +4,7 @@
 //! from both, from where the group [`POSITIONS`] is in them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,8 +18,8 @@ use tracing::{debug, error, warn};
 use crate::{
     back::again,
     broker::Core,
-    delay::real,
-    follow::{self, arrived, queue_of},
+    deliver::{self, real},
+    follow::{self, PAUSE, Then, arrived, queue_of},
     names,
     namesrv::data::{TopicConfig, perm},
     properties,
@@ -44,10 +44,31 @@ const AT_ONCE: usize = 256;
 #[derive(Clone, Debug)]
 struct Pending {
     at: PhysicalOffset,
-    born: StoreTime,
+    /// Its producer is not asked before.
+    ask_from: i64,
+    /// The group of its producer.
+    group: Box<str>,
     checks: u32,
     /// Before it the queue of what is done tells nothing about this half.
     done_from: QueueOffset,
+    /// It is being ended: pending until that is stored, but nobody is asked nor ends it again.
+    ending: bool,
+}
+
+impl Pending {
+    fn of(core: &Core, half: &RecordView<'_>, done_from: QueueOffset) -> Self {
+        let immunity = half.property(IMMUNITY).and_then(|text| text.parse::<i64>().ok());
+        let immunity = immunity.map_or(0, |seconds| seconds.saturating_mul(1000));
+        let wait = immunity.max(core.config.transaction_timeout.as_millis() as i64);
+        Self {
+            at: half.physical_offset(),
+            ask_from: half.store_time().as_millis().saturating_add(wait),
+            group: half.property(properties::PRODUCER_GROUP).unwrap_or_default().into(),
+            checks: 0,
+            done_from,
+            ending: false,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +77,8 @@ struct State {
     /// How far both queues were read.
     halves_read: QueueOffset,
     done_read: QueueOffset,
+    /// Where the next round goes on, so that each half has its turn.
+    ask_next: QueueOffset,
 }
 
 /// The halves of one broker.
@@ -124,17 +147,38 @@ pub(crate) fn end(core: &Arc<Core>, request: &Request) -> Result<(), BadField> {
 }
 
 impl Transactions {
-    /// Takes a half that is to be ended out of those that are pending; `false` if somebody did so
-    /// before.
+    /// Takes a half that is to be ended; `false` if somebody did so before.
     fn take(&self, number: QueueOffset) -> bool {
         let mut state = self.state.lock();
-        number >= state.halves_read || state.pending.remove(&number).is_some()
+        if number >= state.halves_read {
+            // It is not known yet; when it is, its mark follows.
+            return true;
+        }
+        let pending = state.pending.get_mut(&number).filter(|pending| !pending.ending);
+        pending.map(|pending| pending.ending = true).is_some()
     }
 
     /// It was not ended after all.
     fn put_back(&self, number: QueueOffset, pending: Pending) {
-        self.state.lock().pending.entry(number).or_insert(pending);
+        self.state.lock().pending.entry(number).or_insert(pending).ending = false;
     }
+
+    /// It was ended, and its mark is in the log.
+    fn ended(&self, number: QueueOffset) {
+        self.state.lock().pending.remove(&number);
+    }
+}
+
+type Failed = Box<dyn FnOnce(&Core, steadfast::Error) + Send>;
+
+/// What is done if the end of a half is not stored.
+fn put_back(core: &Core, half: &RecordView<'_>) -> Failed {
+    let number = half.queue_offset();
+    let pending = Pending::of(core, half, core.transactions.state.lock().done_read);
+    Box::new(move |core: &Core, error: steadfast::Error| {
+        warn!(%error, %number, "the end of a transaction was not stored; it goes on");
+        core.transactions.put_back(number, pending);
+    })
 }
 
 /// Stores what became of a half: its message if it is committed, and then that it is done. In
@@ -142,27 +186,17 @@ impl Transactions {
 fn finish(core: &Arc<Core>, half: &Record, commits: bool) {
     let view = half.view();
     let number = view.queue_offset();
-    let pending = Pending {
-        at: view.physical_offset(),
-        born: view.store_time(),
-        checks: 0,
-        done_from: core.transactions.state.lock().done_read,
-    };
-    let failed = move |core: &Arc<Core>, error: steadfast::Error| {
-        warn!(%error, %number, "the end of a transaction was not stored; its producer is asked");
-        core.transactions.put_back(number, pending);
-    };
+    let failed = put_back(core, &view);
     if !commits {
-        mark_done(core, number, Box::new(failed));
+        mark_done(core, number, failed);
         return;
     }
-    let message = committed(&view);
-    match message.append(core) {
+    match deliver::append(core, &committed(&view), &queue_of(names::HALF)) {
         Err(error) => failed(core, error),
         Ok(ticket) => {
             let core = core.clone();
             ticket.on_settled(move |settled| match settled {
-                Ok(_) => mark_done(&core, number, Box::new(failed)),
+                Ok(_) => mark_done(&core, number, failed),
                 Err(error) => failed(&core, error),
             });
         }
@@ -184,9 +218,7 @@ fn committed(half: &RecordView<'_>) -> Outgoing {
     message
 }
 
-type Failed = Box<dyn FnOnce(&Arc<Core>, steadfast::Error) + Send>;
-
-fn mark_done(core: &Arc<Core>, number: QueueOffset, failed: Failed) {
+fn mark_done(core: &Core, number: QueueOffset, failed: Failed) {
     let mut properties = String::new();
     properties::add(&mut properties, "TAGS", DONE_TAG);
     let mark = Outgoing {
@@ -203,7 +235,7 @@ fn mark_done(core: &Arc<Core>, number: QueueOffset, failed: Failed) {
     // Nobody waits for the mark: lost, the producer is asked once more.
     match mark.append(core) {
         Err(error) => failed(core, error),
-        Ok(ticket) => drop(ticket),
+        Ok(_ticket) => core.transactions.ended(number),
     }
 }
 
@@ -217,41 +249,50 @@ pub(crate) async fn run(core: Arc<Core>) {
             let state = core.transactions.state.lock();
             (state.halves_read, state.done_read)
         };
-        tokio::select! {
-            () = arrived(&core, &half_queue, halves) => read_halves(&core, halves),
-            () = arrived(&core, &done_queue, done) => read_done(&core, done),
+        let well = tokio::select! {
+            () = arrived(&core, &half_queue, halves) => read_halves(&core),
+            () = arrived(&core, &done_queue, done) => read_done(&core),
             _ = round.tick() => {
                 ask(&core);
                 remember(&core);
+                true
             }
             () = core.stop.stopped() => break,
+        };
+        if !well && !follow::wait(&core, &half_queue, Then::Pause(PAUSE)).await {
+            break;
         }
     }
     remember(&core);
 }
 
-fn read_halves(core: &Core, from: QueueOffset) {
+/// Reads some halves. Returns whether that went well.
+fn read_halves(core: &Core) -> bool {
+    let from = core.transactions.state.lock().halves_read;
     let queue = queue_of(names::HALF);
-    let Some((records, next)) = follow::read(core, &queue, from, AT_ONCE) else { return };
+    let Some((records, next)) = follow::read(core, &queue, from, AT_ONCE) else { return false };
     let mut state = core.transactions.state.lock();
     let done_from = state.done_read;
     for record in &records {
         let half = record.view();
-        let (at, born) = (half.physical_offset(), half.store_time());
-        let pending = Pending { at, born, checks: 0, done_from };
-        state.pending.insert(half.queue_offset(), pending);
+        state.pending.insert(half.queue_offset(), Pending::of(core, &half, done_from));
     }
     state.halves_read = next;
+    true
 }
 
-fn read_done(core: &Core, from: QueueOffset) {
+/// Reads what is done. Returns whether that went well.
+fn read_done(core: &Core) -> bool {
+    let from = core.transactions.state.lock().done_read;
     let queue = queue_of(names::HALF_DONE);
-    let Some((records, next)) = follow::read(core, &queue, from, AT_ONCE) else { return };
+    let Some((records, next)) = follow::read(core, &queue, from, AT_ONCE) else { return false };
     // A half comes before its mark in the log, so it is in its queue; it has to be known before
     // the mark is, or it would be pending for ever.
     loop {
         let read = core.transactions.state.lock().halves_read;
-        read_halves(core, read);
+        if !read_halves(core) {
+            return false;
+        }
         if core.transactions.state.lock().halves_read == read {
             break;
         }
@@ -265,13 +306,14 @@ fn read_done(core: &Core, from: QueueOffset) {
         }
     }
     state.done_read = next;
+    true
 }
 
 /// Asks the producers of halves that wait for too long.
 fn ask(core: &Arc<Core>) {
     let now = crate::now_millis();
-    let due: Vec<_> = {
-        let state = core.transactions.state.lock();
+    let due = {
+        let mut state = core.transactions.state.lock();
         // What is done may not have been read yet.
         let behind = |topic: &str, read: QueueOffset| {
             core.store.queue_range(&queue_of(topic)).is_some_and(|(_, end)| read < end)
@@ -279,39 +321,58 @@ fn ask(core: &Arc<Core>) {
         if behind(names::HALF_DONE, state.done_read) {
             return;
         }
-        let waited = |pending: &Pending| now.saturating_sub(pending.born.as_millis());
-        let timeout = core.config.transaction_timeout.as_millis() as i64;
-        let due = state.pending.iter().filter(|(_, pending)| waited(pending) >= timeout);
-        due.take(AT_ONCE).map(|(number, pending)| (*number, pending.clone())).collect()
+        let is_here = |group: &str| core.clients.a_producer(group, 0).is_some();
+        state.next_round(now, core.config.transaction_checks_most, is_here)
     };
     for (number, pending) in due {
-        ask_about(core, number, &pending, now);
+        ask_about(core, number, &pending);
     }
 }
 
-fn ask_about(core: &Arc<Core>, number: QueueOffset, pending: &Pending, now: i64) {
+impl State {
+    /// The halves that something is done about now: those that were asked about too often, and
+    /// those of producers that are there. Not all at once, but each has its turn.
+    fn next_round(
+        &mut self,
+        now: i64,
+        most: u32,
+        is_here: impl Fn(&str) -> bool,
+    ) -> Vec<(QueueOffset, Pending)> {
+        let mut here = HashMap::new();
+        let start = self.ask_next;
+        let all = self.pending.range(start..).chain(self.pending.range(..start));
+        let due = all.filter(|(_, pending)| {
+            let mut is_here =
+                || *here.entry(&*pending.group).or_insert_with(|| is_here(&pending.group));
+            !pending.ending && pending.ask_from <= now && (pending.checks >= most || is_here())
+        });
+        let due: Vec<_> = due.take(AT_ONCE).map(|(number, p)| (*number, p.clone())).collect();
+        self.ask_next = due.last().map_or(start, |(number, _)| number.next());
+        due
+    }
+}
+
+fn ask_about(core: &Arc<Core>, number: QueueOffset, pending: &Pending) {
     let half = match core.store.record_at(pending.at) {
         Ok(half) => half,
-        Err(error) => {
+        Err(error) if follow::is_lost(&error) => {
             error!(%error, %number, "a half message cannot be read, its transaction is given up");
-            core.transactions.take(number);
+            core.transactions.ended(number);
+            return;
+        }
+        Err(error) => {
+            warn!(%error, %number, "a half message cannot be read now; trying again");
             return;
         }
     };
-    let view = half.view();
-    let immunity = view.property(IMMUNITY).and_then(|text| text.parse::<i64>().ok());
-    let waited = now.saturating_sub(pending.born.as_millis());
-    if immunity.is_some_and(|seconds| waited < seconds.saturating_mul(1000)) {
-        return;
-    }
     if pending.checks >= core.config.transaction_checks_most {
         give_up(core, &half);
         return;
     }
-    let group = view.property(properties::PRODUCER_GROUP).unwrap_or_default();
+    let view = half.view();
     let turn = core.transactions.turn.fetch_add(1, Ordering::Relaxed);
     // With nobody to ask it is not counted: producers may come back.
-    let Some(producer) = core.clients.a_producer(group, turn) else { return };
+    let Some(producer) = core.clients.a_producer(&pending.group, turn) else { return };
     if let Some(pending) = core.transactions.state.lock().pending.get_mut(&number) {
         pending.checks += 1;
     }
@@ -354,25 +415,24 @@ fn with_real_topic(half: &RecordView<'_>) -> Option<Vec<u8>> {
 }
 
 /// Nobody could say what becomes of it: it is set aside, where people can look at it.
-fn give_up(core: &Arc<Core>, half: &Record) {
+fn give_up(core: &Core, half: &Record) {
     let view = half.view();
     let number = view.queue_offset();
-    error!(%number, "a transaction was asked about too often; its message is in {}",
-        names::CHECKED_TOO_OFTEN);
-    let topic = TopicConfig::new(names::CHECKED_TOO_OFTEN, 1, perm::READ_WRITE);
-    core.make_topic(topic);
     if !core.transactions.take(number) {
         return;
     }
+    core.make_topic(TopicConfig::new(names::CHECKED_TOO_OFTEN, 1, perm::READ_WRITE));
     let mut message = again(&view);
     message.topic = names::CHECKED_TOO_OFTEN.to_owned();
     message.queue_id = 0;
-    let stored = message.append(core);
-    match stored {
-        Ok(_) => mark_done(core, number, Box::new(|_, error| warn!(%error, "not marked as done"))),
-        Err(error) => {
-            warn!(%error, %number, "it was not stored; it is asked about again after a restart")
+    let failed = put_back(core, &view);
+    match message.append(core) {
+        Ok(_ticket) => {
+            error!(%number, "a transaction was asked about too often; its message is in {}",
+                names::CHECKED_TOO_OFTEN);
+            mark_done(core, number, failed);
         }
+        Err(error) => failed(core, error),
     }
 }
 
@@ -387,5 +447,56 @@ fn remember(core: &Core) {
     };
     for (topic, next) in [(names::HALF, halves), (names::HALF_DONE, done)] {
         crate::pull::commit(core, POSITIONS, &queue_of(topic), next.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending(group: &str, checks: u32) -> Pending {
+        let (at, done_from) = (PhysicalOffset::ZERO, QueueOffset::ZERO);
+        Pending { at, ask_from: 10, group: group.into(), checks, done_from, ending: false }
+    }
+
+    #[test]
+    fn each_half_that_can_be_asked_about_has_its_turn() {
+        let mut state = State::default();
+        for number in 0..2000 {
+            let group = if number % 2 == 0 { "gone" } else { "here" };
+            let checks = if number == 1000 { 15 } else { 0 };
+            state.pending.insert(QueueOffset::new(number), pending(group, checks));
+        }
+        assert!(state.next_round(9, 15, |_| true).is_empty());
+        let mut asked = Vec::new();
+        for _ in 0..4 {
+            let round = state.next_round(10, 15, |group| group == "here");
+            assert_eq!(round.len(), AT_ONCE);
+            asked.extend(round.into_iter().map(|(number, _)| number.get()));
+        }
+        asked.sort_unstable();
+        asked.dedup();
+        let expected = (0..2000).filter(|number| number % 2 == 1 || *number == 1000);
+        assert_eq!(asked, expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_half_that_is_being_ended_is_pending_until_that_is_stored() {
+        let transactions = Transactions::default();
+        let number = QueueOffset::ZERO;
+        {
+            let mut state = transactions.state.lock();
+            state.pending.insert(number, pending("g", 3));
+            state.halves_read = number.next();
+        }
+        assert!(transactions.take(number) && !transactions.take(number));
+        // So where reading goes on after a crash is not past it; but nobody is asked.
+        assert_eq!(transactions.state.lock().pending.len(), 1);
+        assert!(transactions.state.lock().next_round(10, 15, |_| true).is_empty());
+        transactions.put_back(number, pending("g", 0));
+        assert_eq!(transactions.state.lock().next_round(10, 15, |_| true)[0].1.checks, 3);
+        assert!(transactions.take(number));
+        transactions.ended(number);
+        assert!(!transactions.take(number) && transactions.state.lock().pending.is_empty());
     }
 }

@@ -112,7 +112,8 @@ impl Default for BrokerConfig {
     }
 }
 
-fn default_levels() -> Vec<Duration> {
+/// RocketMQ's levels.
+pub(crate) fn default_levels() -> Vec<Duration> {
     const MINUTE: u64 = 60;
     let seconds = [1, 5, 10, 30].into_iter();
     let minutes = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30, 60, 120].into_iter().map(|m| m * MINUTE);

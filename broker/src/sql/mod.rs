@@ -1,8 +1,8 @@
 //! SQL92 filters: which messages a condition over their properties lets through.
 //!
 //! The language and what it makes of properties that are missing or no numbers are RocketMQ's, so
-//! that a consumer gets the same messages from either broker. Two of its habits surprise: `NOT a = 1`
-//! is `(NOT a) = 1`, and text is compared by `<` only if it is a number.
+//! that a consumer gets the same messages from either broker. Two of its habits surprise:
+//! `NOT a = 1` is `(NOT a) = 1`, and text is compared by `<` only if it is a number.
 
 mod parse;
 #[cfg(test)]

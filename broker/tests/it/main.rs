@@ -3,6 +3,7 @@
 
 mod client;
 mod consuming;
+mod delivering;
 mod hostile;
 mod restarts;
 mod sending;
@@ -11,6 +12,7 @@ mod stopping;
 
 use std::{net::SocketAddr, path::Path};
 
+use steadfast::Store;
 use steadfast_broker::{Broker, BrokerConfig, StartError};
 use tokio::runtime::Runtime;
 
@@ -39,20 +41,21 @@ impl Running {
     }
 
     fn try_start(data: &Path, settings: &[(&str, &str)]) -> Result<Self, StartError> {
-        let mut config = BrokerConfig::default();
-        config.data = data.to_owned();
-        config.listen.set_port(0);
-        config.name_server_listen.set_port(0);
-        config.store.segment_bytes = 1 << 20;
-        config.store.queue_file_bytes = 20_000;
-        config.store.index_slots = 100;
-        config.store.index_entries = 400;
-        for (key, value) in settings {
-            assert!(config.set(key, value).unwrap(), "{key}");
-        }
+        Self::try_start_with(config(data, settings))
+    }
+
+    pub(crate) fn start_with(config: BrokerConfig) -> Self {
+        Self::try_start_with(config).unwrap()
+    }
+
+    fn try_start_with(config: BrokerConfig) -> Result<Self, StartError> {
         let runtime = Runtime::new().unwrap();
         let broker = Some(runtime.block_on(Broker::start(config))?);
         Ok(Self { broker, runtime })
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        self.broker.as_ref().unwrap().store()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -67,4 +70,20 @@ impl Running {
         let broker = self.broker.take().unwrap();
         self.runtime.block_on(broker.stop()).unwrap();
     }
+}
+
+/// Settings with small files and any free port.
+pub(crate) fn config(data: &Path, settings: &[(&str, &str)]) -> BrokerConfig {
+    let mut config = BrokerConfig::default();
+    config.data = data.to_owned();
+    config.listen.set_port(0);
+    config.name_server_listen.set_port(0);
+    config.store.segment_bytes = 1 << 20;
+    config.store.queue_file_bytes = 20_000;
+    config.store.index_slots = 100;
+    config.store.index_entries = 400;
+    for (key, value) in settings {
+        assert!(config.set(key, value).unwrap(), "{key}");
+    }
+    config
 }
