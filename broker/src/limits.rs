@@ -19,6 +19,10 @@ pub(crate) const QUEUES_MOST: usize = 1 << 18;
 pub(crate) const POSITIONS_BY_ONE_MOST: usize = 100_000;
 /// Such offsets of one broker.
 pub(crate) const POSITIONS_MOST: usize = 1_000_000;
+/// Objects in the body of a request about all that: somewhat more than the limits allow.
+pub(crate) const OBJECTS_MOST: usize = 20_000;
+/// Objects in the body of a registration: two for each topic.
+pub(crate) const REGISTERED_OBJECTS_MOST: usize = 2 * TOPICS_MOST + 100;
 /// Queues that are locked for somebody.
 pub(crate) const LOCKS_MOST: usize = 1 << 18;
 /// Queues that one request may lock.

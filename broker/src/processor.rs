@@ -8,6 +8,7 @@ use crate::{
     back, blocking,
     broker::Core,
     clients::Heartbeat,
+    limits::OBJECTS_MOST,
     locks::{LockBody, LockedBody},
     names,
     namesrv::{
@@ -99,14 +100,14 @@ impl Processor {
                 Ok(Response::ok())
             }
             request::LOCK_BATCH_MQ => {
-                let body: LockBody = request.json()?;
+                let body: LockBody = request.json(OBJECTS_MOST)?;
                 core.group_named_by(&body.consumer_group, connection)?;
                 let locked = core.locks.lock(body, Instant::now());
                 let locked = locked.map_err(|why| refuse(status::SYSTEM_ERROR, why))?;
                 Ok(json_body(&LockedBody { locked }))
             }
             request::UNLOCK_BATCH_MQ => {
-                core.locks.unlock(&request.json()?);
+                core.locks.unlock(&request.json(OBJECTS_MOST)?);
                 Ok(Response::ok())
             }
             request::CHECK_CLIENT_CONFIG => check_client(request),
@@ -123,7 +124,7 @@ impl Processor {
         connection: &Arc<Connection>,
         request: &Request,
     ) -> Result<Response, Refused> {
-        let heartbeat: Heartbeat = request.json()?;
+        let heartbeat: Heartbeat = request.json(OBJECTS_MOST)?;
         let core = &self.core;
         let client = &heartbeat.client_id;
         let too_much = |why| refuse(status::SYSTEM_ERROR, why);
@@ -176,7 +177,7 @@ impl Processor {
 }
 
 fn check_client(request: &Request) -> Result<Response, Refused> {
-    let data = request.json::<ClientConfig>()?.subscription_data;
+    let data = request.json::<ClientConfig>(OBJECTS_MOST)?.subscription_data;
     Filter::parse(&data.sub_string, data.expression_type.as_deref())
         .map_err(|why| refuse(status::SYSTEM_ERROR, why))?;
     Ok(Response::ok())

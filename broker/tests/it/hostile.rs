@@ -90,6 +90,10 @@ fn a_heartbeat_carries_so_much_and_no_more() {
     };
     let refused = client.call(34, &[], body(&groups).as_bytes());
     assert!(refused.remark.contains("1001 groups, at most 1000"), "{refused:?}");
+    let empty = vec!["{}"; 100_000].join(",");
+    let empty = format!(r#"{{"clientID":"c","consumerDataSet":[{empty}]}}"#);
+    let refused = client.call(34, &[], empty.as_bytes());
+    assert!(refused.remark.contains("100001 objects, at most 20000"), "{refused:?}");
     // Nor can many small ones say more.
     let mut client = Client::connect(running.address());
     assert_eq!(client.call(34, &[], body(&groups[..600]).as_bytes()).code, 0);
