@@ -120,11 +120,12 @@ impl Core {
         if !names::is_of_group(name) && !self.topics.inherits(creating.like) {
             return Ok(None);
         }
+        let full = |why| refuse(status::SYSTEM_ERROR, why);
+        self.topics.check_room().map_err(full)?;
         self.one_more_name(by)?;
         let made = match names::is_of_group(name) {
             true => self.topics.get(&self.make_group_topic(name.to_owned())),
             false => {
-                let full = |why| refuse(status::SYSTEM_ERROR, why);
                 let made = self.topics.create_by_send(name, creating).map_err(full)?;
                 if let Some((topic, true)) = &made {
                     info!(topic = name, queues = topic.write_queue_nums, "made by a send");

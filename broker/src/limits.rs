@@ -8,7 +8,7 @@ pub(crate) const MEMBERSHIPS_MOST: usize = 1000;
 /// Subscriptions that one heartbeat may carry, or that one group may have.
 pub(crate) const SUBSCRIPTIONS_MOST: usize = 10_000;
 /// Groups and topics that come into being because one connection names them.
-pub(crate) const NAMES_BY_ONE_MOST: usize = 1000;
+pub(crate) const NAMES_BY_ONE_MOST: usize = 20_000;
 /// Consumer groups of one broker.
 pub(crate) const GROUPS_MOST: usize = 50_000;
 /// Topics of one broker, those of retries and dead letters included.
@@ -19,6 +19,10 @@ pub(crate) const QUEUES_MOST: usize = 1 << 18;
 pub(crate) const POSITIONS_BY_ONE_MOST: usize = 100_000;
 /// Such offsets of one broker.
 pub(crate) const POSITIONS_MOST: usize = 1_000_000;
+/// Objects in the body of a request about all that: somewhat more than the limits allow.
+pub(crate) const OBJECTS_MOST: usize = 20_000;
+/// Objects in the body of a registration: two for each topic.
+pub(crate) const REGISTERED_OBJECTS_MOST: usize = 2 * TOPICS_MOST + 100;
 /// Queues that are locked for somebody.
 pub(crate) const LOCKS_MOST: usize = 1 << 18;
 /// Queues that one request may lock.

@@ -8,6 +8,7 @@ use crate::{
     back, blocking,
     broker::Core,
     clients::Heartbeat,
+    limits::OBJECTS_MOST,
     locks::{LockBody, LockedBody},
     names,
     namesrv::{
@@ -95,14 +96,14 @@ impl Processor {
                 Ok(Response::ok())
             }
             request::LOCK_BATCH_MQ => {
-                let body: LockBody = request.json()?;
+                let body: LockBody = request.json(OBJECTS_MOST)?;
                 core.group_named_by(&body.consumer_group, connection)?;
                 let locked = core.locks.lock(body, Instant::now());
                 let locked = locked.map_err(|why| refuse(status::SYSTEM_ERROR, why))?;
                 Ok(json_body(&LockedBody { locked }))
             }
             request::UNLOCK_BATCH_MQ => {
-                core.locks.unlock(&request.json()?);
+                core.locks.unlock(&request.json(OBJECTS_MOST)?);
                 Ok(Response::ok())
             }
             request::CHECK_CLIENT_CONFIG => self.check_client(request),
@@ -119,7 +120,7 @@ impl Processor {
         connection: &Arc<Connection>,
         request: &Request,
     ) -> Result<Response, Refused> {
-        let heartbeat: Heartbeat = request.json()?;
+        let heartbeat: Heartbeat = request.json(OBJECTS_MOST)?;
         let core = &self.core;
         let client = &heartbeat.client_id;
         let too_much = |why| refuse(status::SYSTEM_ERROR, why);
@@ -156,7 +157,7 @@ impl Processor {
     }
 
     fn check_client(&self, request: &Request) -> Result<Response, Refused> {
-        let data = request.json::<ClientConfig>()?.subscription_data;
+        let data = request.json::<ClientConfig>(OBJECTS_MOST)?.subscription_data;
         let kind = data.expression_type.as_deref();
         Filter::parse(&data.sub_string, kind, self.core.config.property_filter)
             .map_err(|why| refuse(status::SYSTEM_ERROR, why))?;

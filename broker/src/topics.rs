@@ -51,13 +51,13 @@ impl Table {
 
     /// Why there is no room for a topic that a client wants, if so. What is there already, and
     /// what the broker needs for itself, is never refused.
-    fn check_room(&self, new: &TopicConfig) -> Result<(), String> {
-        let old = self.topics.get(&new.topic_name);
+    fn check_room(&self, new: Option<&TopicConfig>) -> Result<(), String> {
+        let old = new.and_then(|new| self.topics.get(&new.topic_name));
         if old.is_none() && self.topics.len() >= TOPICS_MOST {
             return Err(format!("there are {} topics, at most {TOPICS_MOST}", self.topics.len()));
         }
         let others = self.queues.saturating_sub(old.map_or(0, queues_of));
-        let queues = others.saturating_add(queues_of(new));
+        let queues = others.saturating_add(new.map_or(1, queues_of));
         if queues > QUEUES_MOST && queues > self.queues {
             let why = format!("all topics would have {queues} queues, at most {QUEUES_MOST}");
             return Err(why);
@@ -116,6 +116,11 @@ impl Topics {
         table.topics.get(name).map(|t| (t.perm, t.read_queue_nums, t.write_queue_nums))
     }
 
+    /// Why a client cannot bring in one more, if so.
+    pub(crate) fn check_room(&self) -> Result<(), String> {
+        self.table.read().check_room(None)
+    }
+
     /// Whether others may be made like it.
     pub(crate) fn inherits(&self, name: &str) -> bool {
         let table = self.table.read();
@@ -144,7 +149,7 @@ impl Topics {
         let queues = creating.queues.min(like.write_queue_nums).max(1);
         let mut made = TopicConfig::new(name, queues, like.perm & !perm::INHERIT);
         made.topic_sys_flag = like.topic_sys_flag;
-        table.check_room(&made)?;
+        table.check_room(Some(&made))?;
         table.insert(made.clone());
         drop(table);
         self.count_change();
@@ -188,7 +193,7 @@ impl Topics {
     /// Why there is no room for it.
     pub(crate) fn put(&self, topic: TopicConfig) -> Result<(), String> {
         let mut table = self.table.write();
-        table.check_room(&topic)?;
+        table.check_room(Some(&topic))?;
         table.insert(topic);
         drop(table);
         self.count_change();
@@ -224,6 +229,24 @@ impl Topics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clients_bring_in_so_many_topics_and_queues_and_the_broker_has_its_own() {
+        let named = |name: String, queues| TopicConfig::new(name, queues, perm::READ_WRITE);
+        let all = (0..TOPICS_MOST).map(|n| (n.to_string(), named(n.to_string(), 1)));
+        let full = Table::of(all);
+        assert!(full.check_room(None).unwrap_err().contains("at most 150000"));
+        assert!(full.check_room(Some(&named("new".into(), 1))).is_err());
+        assert_eq!(full.check_room(Some(&named("7".into(), 9))), Ok(()));
+        let mut table = Table::default();
+        table.insert(named("large".into(), QUEUES_MOST as i32));
+        assert!(table.check_room(None).unwrap_err().contains("at most 262144"));
+        // What is there may get smaller, also where there is too much.
+        table.insert(named("own".into(), 9));
+        assert_eq!(table.check_room(Some(&named("large".into(), 5))), Ok(()));
+        table.insert(named("large".into(), 5));
+        assert_eq!((table.queues, table.check_room(None)), (14, Ok(())));
+    }
 
     #[test]
     fn saves_at_the_same_time_leave_a_whole_file_with_everything() {

@@ -83,6 +83,8 @@ pub(crate) struct TopicTable {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct RegisterBody {
+    /// Nobody has any; those that somebody says are not read.
+    #[serde(skip_deserializing)]
     pub(crate) filter_server_list: Vec<String>,
     pub(crate) topic_config_serialize_wrapper: TopicTable,
 }

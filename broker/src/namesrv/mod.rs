@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    limits::REGISTERED_OBJECTS_MOST,
     net::{Connection, Handler, Reply, Stop},
     protocol::{Refused, Request, Response, refuse, request, status},
 };
@@ -71,7 +72,7 @@ impl Directory {
         }
         let body: RegisterBody = match request.body.is_empty() {
             true => RegisterBody::default(),
-            false => request.json()?,
+            false => request.json(REGISTERED_OBJECTS_MOST)?,
         };
         let silent_most = match fields.parse_or("heartbeatTimeoutMillis", 0_u64)? {
             0 => SILENT_MOST,

@@ -151,6 +151,11 @@ pub(super) async fn run(
             Written::Some => heard = Instant::now(),
             Written::Nothing => {}
         }
+        if unwritten.is_empty() && connection.outbox.len() > 0 {
+            // It was filled meanwhile, and nobody may tell us of that again.
+            tokio::task::yield_now().await;
+            continue;
+        }
         // Whole frames that are here already wait, too, while their peer does not read.
         let behind = || unwritten.len() + connection.outbox.len() > UNWRITTEN_MOST;
         let mut handled = 0;
@@ -198,7 +203,7 @@ async fn drain(
         }
         if unwritten.has_remaining() {
             stream.writable().await?;
-        } else if !connection.outbox.is_done() {
+        } else if connection.outbox.len() == 0 && !connection.outbox.is_done() {
             connection.outbox.filled().await;
         }
     }

@@ -6,6 +6,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// The longest frame, its first four bytes not counted. As the Java decoder's.
 pub(crate) const FRAME_MOST: usize = 16 << 20;
+/// The longest header. Properties of 32 KiB are the longest thing that one has to hold.
+const HEADER_MOST: usize = 1 << 20;
 /// The bytes of the two numbers that a frame begins with.
 const PREFIX: usize = 8;
 /// A TLS client hello begins with it; a frame that is allowed never does.
@@ -81,7 +83,7 @@ pub(crate) fn next_frame(received: &mut BytesMut) -> Result<Option<Frame>, Frame
         1 => Serialization::Binary,
         other => return Err(FrameError::Serialization(other)),
     };
-    if header as usize > total - 4 {
+    if header as usize > HEADER_MOST.min(total - 4) {
         return Err(FrameError::Header { header, total: total as u32 });
     }
     // No room is made for what was only announced: it grows with what arrives.
@@ -133,11 +135,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_frame_is_refused_before_it_is_whole() {
-        let cases: [(&[u8], FrameError); 5] = [
+        let cases: [(&[u8], FrameError); 6] = [
             (&[0x16, 3, 1], FrameError::Tls),
             (&[0x7f, 0, 0, 0], FrameError::Length(0x7f00_0000)),
             (&[0, 0, 0, 3], FrameError::Length(3)),
             (&[0, 0, 0, 9, 0, 0, 0, 6], FrameError::Header { header: 6, total: 9 }),
+            (
+                &[0, 0x20, 0, 0, 0, 0x10, 0, 1],
+                FrameError::Header { header: (1 << 20) + 1, total: 2 << 20 },
+            ),
             (&[0, 0, 0, 9, 2, 0, 0, 5], FrameError::Serialization(2)),
         ];
         for (bytes, error) in cases {

@@ -90,6 +90,10 @@ fn a_heartbeat_carries_so_much_and_no_more() {
     };
     let refused = client.call(34, &[], body(&groups).as_bytes());
     assert!(refused.remark.contains("1001 groups, at most 1000"), "{refused:?}");
+    let empty = vec!["{}"; 100_000].join(",");
+    let empty = format!(r#"{{"clientID":"c","consumerDataSet":[{empty}]}}"#);
+    let refused = client.call(34, &[], empty.as_bytes());
+    assert!(refused.remark.contains("100001 objects, at most 20000"), "{refused:?}");
     // Nor can many small ones say more.
     let mut client = Client::connect(running.address());
     assert_eq!(client.call(34, &[], body(&groups[..600]).as_bytes()).code, 0);
@@ -120,18 +124,18 @@ fn one_connection_brings_in_so_many_names_and_no_more() {
         ];
         client.call(11, &fields, b"")
     };
-    let refused = (0..1001).find_map(|n| {
+    let refused = (0..20_001).find_map(|n| {
         let reply = pull(&mut client, &format!("g{n}"));
         (reply.code != 0).then_some(reply)
     });
     let refused = refused.expect("names without end were taken in");
-    assert!(refused.remark.contains("at most 1000"), "{refused:?}");
+    assert!(refused.remark.contains("at most 20000"), "{refused:?}");
     let refused = client.try_send("another", &[], b"x").unwrap();
-    assert!(refused.code != 0 && refused.remark.contains("at most 1000"), "{refused:?}");
+    assert!(refused.code != 0 && refused.remark.contains("at most 20000"), "{refused:?}");
     let offset =
         [("consumerGroup", "new"), ("topic", "t"), ("queueId", "0"), ("commitOffset", "1")];
     let refused = client.call(15, &offset, b"");
-    assert!(refused.code != 0 && refused.remark.contains("at most 1000"), "{refused:?}");
+    assert!(refused.code != 0 && refused.remark.contains("at most 20000"), "{refused:?}");
     // What is known, and others, are served.
     assert_eq!(pull(&mut client, "g0").code, 0);
     client.send("t", &[], b"goes on");
