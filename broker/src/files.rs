@@ -20,7 +20,7 @@ const MOST: u64 = 256 << 20;
 /// # Errors
 ///
 /// The path and why it cannot be read.
-fn load(path: &Path) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn load(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
     let length = match fs::metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -44,6 +44,7 @@ mod send;
 mod sql;
 mod subscription;
 mod timer;
+mod timercheck;
 mod topics;
 mod transaction;
 

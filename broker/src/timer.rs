@@ -21,6 +21,7 @@ use crate::{
     follow::{self, PAUSE, Then, queue_of},
     names, properties,
     put::Outgoing,
+    timercheck::{self, Check},
 };
 
 const DELIVER_AT: &str = "TIMER_DELIVER_MS";
@@ -30,6 +31,7 @@ const DELAY_SECONDS: &str = "TIMER_DELAY_SEC";
 const DUE: &str = "TIMER_OUT_MS";
 /// No message waits longer. As in RocketMQ.
 const LONGEST: i64 = 3 * 86_400_000;
+const FILE: &str = "config/steadfastTimer.json";
 /// So many are read or delivered at once.
 const AT_ONCE: usize = 256;
 /// How often the clock is looked at: it may be set.
@@ -101,11 +103,35 @@ impl State {
     }
 }
 
+/// What is in the file: also what RocketMQ's own was last given, to see whether it ran since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Saved {
+    #[serde(flatten)]
+    reached: Reached,
+    check_time: i64,
+}
+
+impl Saved {
+    /// How far delivering got when a file says this, and RocketMQ's own that.
+    fn with(self, check: Option<Check>) -> Reached {
+        let ours = Check { time: self.check_time, queue: self.reached.from };
+        match check {
+            Some(theirs) if theirs != ours => Reached {
+                until: theirs.time.saturating_sub(1),
+                read: theirs.queue,
+                from: self.reached.from.min(theirs.queue),
+            },
+            _ => self.reached,
+        }
+    }
+}
+
 /// The messages of one broker that wait for their time.
 #[derive(Debug)]
 pub(crate) struct Timers {
-    path: PathBuf,
-    /// What the file said when we started.
+    data: PathBuf,
+    /// What was known when we started.
     before: Reached,
     state: Mutex<State>,
     saved: Mutex<Reached>,
@@ -118,16 +144,20 @@ impl Timers {
     ///
     /// The file that cannot be read, and why.
     pub(crate) fn open(data: &Path, store: &Store) -> io::Result<Self> {
-        let path = data.join("config/steadfastTimer.json");
         let way_out = ": without it all messages with a time that are still \
                        stored are delivered once more";
-        let mut before: Reached = files::load_json(&path, way_out)?;
+        let saved: Saved = files::load_json(&data.join(FILE), way_out)?;
+        let mut before = saved.with(timercheck::read(data)?);
         // What the file says of another store's queue must not skip what is in this one.
         let (_, end) = store.queue_range(&queue_of(names::TIMER)).unwrap_or_default();
         before.read = before.read.min(end.get());
         before.from = before.from.min(before.read);
+        if before != saved.reached {
+            write(data, before)?;
+        }
         let state = State { read: before.from, ..State::default() };
-        Ok(Self { path, saved: Mutex::new(before), before, state: Mutex::new(state) })
+        let data = data.to_owned();
+        Ok(Self { data, saved: Mutex::new(before), before, state: Mutex::new(state) })
     }
 
     /// The queue, and the first message in it that is not delivered.
@@ -155,10 +185,20 @@ impl Timers {
         }
         // First what was delivered, then that it was: a crash in between delivers it again.
         core.store.flush().map_err(io::Error::other)?;
-        files::replace(&self.path, &serde_json::to_vec_pretty(&reached)?)?;
+        write(&self.data, reached)?;
         *saved = reached;
         Ok(())
     }
+}
+
+/// Says in both files how far delivering got. Ours comes first: if a crash leaves only that, the
+/// other one is taken for RocketMQ's, and is one that was true before.
+fn write(data: &Path, reached: Reached) -> io::Result<()> {
+    // What is due is delivered by RocketMQ as soon as it meets it in the queue.
+    let check_time = crate::now_millis() / 1000 * 1000;
+    let saved = Saved { reached, check_time };
+    files::replace(&data.join(FILE), &serde_json::to_vec_pretty(&saved)?)?;
+    timercheck::write(data, Check { time: check_time, queue: reached.from })
 }
 
 /// Reads what is to wait and delivers what is due, until it is told to stop.
@@ -292,6 +332,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn where_the_other_broker_ran_since_its_note_counts() {
+        let reached = Reached { until: 49, read: 10, from: 4 };
+        let saved = Saved { reached, check_time: 7000 };
+        assert_eq!(saved.with(None), reached);
+        assert_eq!(saved.with(Some(Check { time: 7000, queue: 4 })), reached);
+        let theirs = Check { time: 9000, queue: 30 };
+        assert_eq!(saved.with(Some(theirs)), Reached { until: 8999, read: 30, from: 4 });
+        let first = Saved::default().with(Some(theirs));
+        assert_eq!(first, Reached { until: 8999, read: 30, from: 0 });
     }
 
     #[test]

@@ -159,7 +159,7 @@ fn is_missing(entry: &DirEntry, files: &LogFiles, segment_bytes: u64) -> bool {
         && !here(before + segment_bytes)
 }
 
-/// Says how many timer messages another broker had not delivered yet, if any: nobody delivers them
+/// Says how many timer messages another broker had not delivered yet, if any: the engine delivers them
 /// here.
 ///
 /// # Errors
@@ -191,9 +191,9 @@ pub(super) fn pending_timers(disk: &dyn Disk) -> Result<Option<String>> {
     }
     Ok((pending > 0).then(|| {
         format!(
-            "timer messages of the other broker were not delivered yet, and nobody delivers them \
-             here; they stay in the log while retention lets them, and {TIMER_WHEEL}, \
-             {TIMER_LOG} and {TIMER_CHECK} stay as they are messages={pending}"
+            "timer messages of the other broker were not delivered yet; the engine delivers none, a \
+             Steadfast broker on this store does. They stay in the log while retention lets them, \
+             and so do {TIMER_WHEEL}, {TIMER_LOG} and {TIMER_CHECK} messages={pending}"
         )
     }))
 }
