@@ -159,8 +159,8 @@ fn is_missing(entry: &DirEntry, files: &LogFiles, segment_bytes: u64) -> bool {
         && !here(before + segment_bytes)
 }
 
-/// Says how many timer messages another broker had not delivered yet, if any: the engine delivers them
-/// here.
+/// Says how many timer messages another broker had not delivered yet, if any: the engine delivers
+/// none.
 ///
 /// # Errors
 ///
