@@ -127,6 +127,13 @@ impl Engine {
         Ticket::new(self.context.clone(), target, deadline, first, others)
     }
 
+    /// A new ticket for what has these places.
+    pub(crate) fn ticket_for(&self, placements: &[Placement]) -> Option<Ticket> {
+        let (first, others) = placements.split_first()?;
+        let end = placements.iter().map(|placement| placement.end().get()).max()?;
+        Some(self.ticket(end, true, *first, others.to_vec()))
+    }
+
     /// Dispatches what is visible, at most one step. Returns how many records that were.
     pub(crate) fn dispatch_step(&self) -> Result<usize> {
         self.dispatcher.lock().step(self.targets())

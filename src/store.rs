@@ -20,7 +20,7 @@ use crate::{
     engine::Engine,
     error::Result,
     keeper::Removed,
-    message::Message,
+    message::{Message, Placement},
     name::QueueKey,
     offset::{PhysicalOffset, QueueOffset, StoreTime},
     options::Options,
@@ -118,6 +118,12 @@ impl Store {
     /// As [`append`](Self::append); the limits hold for the whole batch.
     pub fn append_batch(&self, messages: &[Message<'_>]) -> Result<Ticket> {
         self.engine.append_batch(messages)
+    }
+
+    /// A ticket for an append that was made before, with a timeout of its own. `placements` are
+    /// those of the first ticket; `None` without any.
+    pub fn ticket_for(&self, placements: &[Placement]) -> Option<Ticket> {
+        self.engine.ticket_for(placements)
     }
 
     /// Reads the messages of `queue` from `from` on. Empty at the queue's end.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use steadfast::{PhysicalOffset, Store};
+use steadfast::{PhysicalOffset, Store, StoreTime};
 use tokio::{sync::Notify, task::JoinSet};
 use tracing::{info, warn};
 
@@ -37,6 +37,7 @@ use crate::{
     properties,
     protocol::{Refused, refuse, status},
     registration::{self, Registry},
+    repeats::Repeats,
     timer::{self, Timers},
     topics::{Creating, Topics},
     transaction::{self, Transactions},
@@ -54,6 +55,7 @@ pub(crate) struct Core {
     pub(crate) address: SocketAddr,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
+    pub(crate) repeats: Repeats,
     pub(crate) clients: Clients,
     pub(crate) locks: Locks,
     pub(crate) delays: Progress,
@@ -295,6 +297,12 @@ impl Broker {
         // Until it is known what waits.
         store.keep_from(PhysicalOffset::ZERO)?;
         let core = Arc::new(open_core(config, store, address, registry)?);
+        let learning = core.clone();
+        let learn = move || {
+            let now = StoreTime::from_millis(crate::now_millis());
+            learning.repeats.learn(&learning.store, now);
+        };
+        tokio::task::spawn_blocking(learn).await.map_err(io::Error::other)?;
         let mut broker = Self { core, name_server: None, tasks: JoinSet::new() };
         broker.serve(server, name_server);
         Ok(broker)
@@ -390,6 +398,11 @@ fn open_core(
     let delays = Progress::open(&config, &store)?;
     let timers = Timers::open(&config.data, &store)?;
     let transactions = Transactions::open(&store);
+    let repeats = Repeats::new(
+        config.idempotent_send.clone(),
+        config.idempotent_window,
+        config.idempotent_most,
+    );
     let consumers = store.consumers();
     let positions = consumers.groups().iter().map(|group| consumers.of_group(group).len()).sum();
     Ok(Core {
@@ -397,6 +410,7 @@ fn open_core(
         address,
         topics,
         groups,
+        repeats,
         clients: Clients::new(config.property_filter),
         locks: Locks::default(),
         delays,

@@ -40,6 +40,7 @@ mod pull;
 mod put;
 mod query;
 mod registration;
+mod repeats;
 mod send;
 mod sql;
 mod subscription;
@@ -49,7 +50,7 @@ mod topics;
 mod transaction;
 
 pub use broker::{Broker, StartError};
-pub use config::{BrokerConfig, ConfigError, Role};
+pub use config::{BrokerConfig, ConfigError, Idempotent, Role};
 pub use namesrv::NameServer;
 
 /// Does what may wait for the disk, without keeping other tasks from this thread.

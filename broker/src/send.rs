@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use steadfast::{Placement, QueueKey, Receipt, StoreTime};
+use steadfast::{Placement, QueueKey, Receipt, StoreTime, Ticket};
 
 use crate::{
     broker::Core,
@@ -13,6 +13,7 @@ use crate::{
     properties,
     protocol::{BadField, Fields, Refused, Request, Response, refuse, request, status},
     put::{Outgoing, code_of_settled, offset_id, refusal},
+    repeats::SendKey,
     topics::Creating,
 };
 
@@ -31,6 +32,7 @@ const CUT_OFF: &str = "ends within a message";
 
 /// What a request to send says.
 struct SendHeader<'a> {
+    group: &'a str,
     topic: &'a str,
     like: &'a str,
     queues: i32,
@@ -49,6 +51,7 @@ impl<'a> SendHeader<'a> {
         let long = code == request::SEND_MESSAGE;
         let name = |short, full| if long { full } else { short };
         Ok(Self {
+            group: fields.get(name("a", "producerGroup")).unwrap_or_default(),
             topic: fields.need(name("b", "topic"))?,
             like: fields.get(name("c", "defaultTopic")).unwrap_or_default(),
             queues: fields.parse_or(name("d", "defaultTopicQueueNums"), 4)?,
@@ -70,6 +73,7 @@ impl<'a> SendHeader<'a> {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Known<'a> {
     unique_key: Option<&'a str>,
+    has_group: bool,
     is_half: bool,
     is_delayed: bool,
     is_timed: bool,
@@ -83,6 +87,7 @@ impl<'a> Known<'a> {
         for (name, value) in properties::iter(encoded) {
             match name {
                 properties::UNIQUE_KEY => known.unique_key = Some(value),
+                properties::PRODUCER_GROUP => known.has_group = true,
                 properties::TRANSACTION_PREPARED => known.is_half = value == "true",
                 properties::DELAY => known.is_delayed = true,
                 properties::REGION | properties::TRACE | properties::CLUSTER => {
@@ -95,18 +100,20 @@ impl<'a> Known<'a> {
     }
 }
 
-/// What is to be stored.
+/// What is to be stored, and what tells it from other sends where that is asked about.
 enum Prepared {
     /// With its unique key.
-    One(Box<Outgoing>, String),
-    Batch(Vec<Outgoing>),
+    One(Box<Outgoing>, String, Option<SendKey>),
+    Batch(Vec<Outgoing>, Vec<SendKey>),
 }
 
 /// Handles a request to send. The answer follows when the append has settled.
 pub(crate) fn send(core: &Arc<Core>, connection: &Connection, request: &Request, reply: Reply) {
     match prepare(core, connection, request) {
-        Ok(Prepared::One(message, key)) => append(core, &message, key, reply),
-        Ok(Prepared::Batch(messages)) => append_batch(core, &messages, reply),
+        Ok(Prepared::One(message, key, known_by)) => {
+            append(core, &message, key, known_by.as_slice(), reply);
+        }
+        Ok(Prepared::Batch(messages, known_by)) => append_batch(core, &messages, &known_by, reply),
         Err(refused) => reply.send(&with_region(*refused)),
     }
 }
@@ -118,6 +125,13 @@ fn prepare(core: &Core, connection: &Connection, request: &Request) -> Result<Pr
     let mut properties = String::with_capacity(header.properties.len() + OWN_PROPERTIES);
     properties.push_str(header.properties);
     core.add_own_properties(&mut properties, known.has_own);
+    let is_covered = core.repeats.covers(header.topic);
+    if is_covered && !known.has_group {
+        // It is part of what tells sends apart, after a restart, too.
+        properties::add(&mut properties, properties::PRODUCER_GROUP, header.group);
+    }
+    let group = header.group;
+    let key_of = |topic: &str, key: &str, body: &[u8]| core.repeats.key(topic, group, key, body);
     if properties.len() > PROPERTIES_MOST {
         let why =
             format!("the properties have {} bytes, at most {PROPERTIES_MOST}", properties.len());
@@ -136,9 +150,18 @@ fn prepare(core: &Core, connection: &Connection, request: &Request) -> Result<Pr
         prepared_at: None,
     };
     if request.code() == request::SEND_BATCH_MESSAGE {
-        return split(core, &message).map(Prepared::Batch);
+        let messages = split(core, &message)?;
+        let key = |one: &Outgoing| {
+            let key = properties::get(&one.properties, properties::UNIQUE_KEY)?;
+            Some(key_of(&one.topic, key, &one.body))
+        };
+        // All have one, or the batch is none that can be told from others.
+        let keys: Option<Vec<_>> = is_covered.then(|| messages.iter().map(key).collect()).flatten();
+        return Ok(Prepared::Batch(messages, keys.unwrap_or_default()));
     }
     check_body(core, message.body.len())?;
+    let own = known.unique_key.filter(|_| is_covered);
+    let known_by = own.map(|key| key_of(header.topic, key, &message.body));
     if names::group_of_retry_topic(header.topic).is_some() {
         give_up(core, &mut message, &header);
     }
@@ -158,7 +181,7 @@ fn prepare(core: &Core, connection: &Connection, request: &Request) -> Result<Pr
             crate::timer::set(&mut message).map_err(refused)?;
         }
     }
-    Ok(Prepared::One(Box::new(message), unique_key))
+    Ok(Prepared::One(Box::new(message), unique_key, known_by))
 }
 
 /// The queue that a message goes to, which is made if need be.
@@ -304,7 +327,13 @@ fn take(from: &mut Bytes, length: usize) -> Option<Bytes> {
     (len <= from.len()).then(|| from.split_to(len))
 }
 
-fn append(core: &Arc<Core>, message: &Outgoing, unique_key: String, reply: Reply) {
+fn append(
+    core: &Arc<Core>,
+    message: &Outgoing,
+    unique_key: String,
+    known_by: &[SendKey],
+    reply: Reply,
+) {
     let queue_id = match [names::SCHEDULE, names::TIMER].contains(&message.topic.as_str()) {
         // The client is told the queue that it chose.
         true => properties::get(&message.properties, properties::REAL_QUEUE)
@@ -312,16 +341,30 @@ fn append(core: &Arc<Core>, message: &Outgoing, unique_key: String, reply: Reply
             .unwrap_or(message.queue_id),
         false => message.queue_id,
     };
-    answer_settled(core, message.append(core), (queue_id, unique_key), reply);
+    let ticket = once(core, known_by, queue_id, || message.append(core));
+    answer_settled(core, ticket, unique_key, reply);
 }
 
-fn append_batch(core: &Arc<Core>, messages: &[Outgoing], reply: Reply) {
-    let ticket = batch_ticket(core, messages);
+fn append_batch(core: &Arc<Core>, messages: &[Outgoing], known_by: &[SendKey], reply: Reply) {
     let queue_id = messages.first().map_or(0, |first| first.queue_id);
-    answer_settled(core, ticket, (queue_id, String::new()), reply);
+    let ticket = once(core, known_by, queue_id, || batch_ticket(core, messages));
+    answer_settled(core, ticket, String::new(), reply);
 }
 
-fn batch_ticket(core: &Core, messages: &[Outgoing]) -> steadfast::Result<steadfast::Ticket> {
+/// Appends, unless it is known that this was done before. Gives the queue, too.
+fn once(
+    core: &Core,
+    known_by: &[SendKey],
+    queue_id: i32,
+    append: impl FnOnce() -> steadfast::Result<Ticket>,
+) -> steadfast::Result<(i32, Ticket)> {
+    match known_by {
+        [] => append().map(|ticket| (queue_id, ticket)),
+        keys => core.repeats.append(keys, queue_id, append, |at| core.store.ticket_for(at)),
+    }
+}
+
+fn batch_ticket(core: &Core, messages: &[Outgoing]) -> steadfast::Result<Ticket> {
     // All of them are for the queue of the first one.
     let queue = messages.first().map(|first| QueueKey::new(&first.topic, first.queue_id));
     let queue = queue.transpose()?;
@@ -332,14 +375,15 @@ fn batch_ticket(core: &Core, messages: &[Outgoing]) -> steadfast::Result<steadfa
 
 fn answer_settled(
     core: &Arc<Core>,
-    ticket: steadfast::Result<steadfast::Ticket>,
-    told: (i32, String),
+    ticket: steadfast::Result<(i32, Ticket)>,
+    unique_key: String,
     reply: Reply,
 ) {
     match ticket {
         Err(error) => reply.send(&with_region(refusal(&error))),
-        Ok(ticket) => {
+        Ok((queue_id, ticket)) => {
             let core = core.clone();
+            let told = (queue_id, unique_key);
             ticket.on_settled(move |settled| match settled {
                 Ok(receipt) => reply.send(&sent(&core, &receipt, told)),
                 Err(error) => reply.send(&with_region(refusal(&error))),

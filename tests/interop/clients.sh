@@ -118,11 +118,11 @@ flushtimeout() { java_profile flushtimeout -o flushDiskType=SYNC_FLUSH -o syncFl
 optional() { java_profile optional; }
 
 story() {
-  echo "== Java client $version, the broker is killed"
+  echo "== Java client $version, the broker is killed; what the client repeats is stored once"
   build_java
   mkdir "$scratch/story"
-  client story java "-Duser.home=$scratch/story" "-Ddata=$scratch/story/data" \
-    "-Dserve=$STEADFAST_BIN serve -o flushDiskType=SYNC_FLUSH" \
+  client story java "-Duser.home=$scratch/story" "-Ddata=$scratch/story/data" -Donce=true \
+    "-Dserve=$STEADFAST_BIN serve -o flushDiskType=SYNC_FLUSH -o idempotentSend=true" \
     -cp "$target/rocketmq-java-acceptance-1.jar:$target/lib/*" \
     interop.Main --namesrv none --profile story
   "$STEADFAST_BIN" verify "$scratch/story/data" >"$scratch/story/verify" 2>&1 ||

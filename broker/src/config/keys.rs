@@ -9,6 +9,7 @@ use std::{
 use steadfast::FlushMode;
 
 use super::{BrokerConfig, Place, Role};
+use crate::repeats;
 
 type Setting = fn(&mut BrokerConfig, &str) -> Result<(), String>;
 
@@ -55,6 +56,9 @@ const KEYS: &[(&str, Setting)] = &[
         }
         Err("1 to 128 delays are allowed".into())
     }),
+    ("idempotentSend", |c, v| repeats::covered(v).map(|v| c.idempotent_send = v)),
+    ("idempotentSendWindow", |c, v| millis(v).map(|v| c.idempotent_window = v)),
+    ("idempotentSendMost", |c, v| number(v, 1, 100_000_000).map(|v| c.idempotent_most = v)),
     ("enablePropertyFilter", |c, v| truth(v).map(|v| c.property_filter = v)),
     ("transactionTimeOut", |c, v| millis(v).map(|v| c.transaction_timeout = v)),
     ("transactionCheckInterval", |c, v| {

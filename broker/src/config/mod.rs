@@ -3,7 +3,7 @@
 mod file;
 mod keys;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use file::ConfigError;
 use steadfast::{FlushMode, OnDamage, Options};
@@ -56,6 +56,13 @@ pub struct BrokerConfig {
     pub transaction_check_interval: Duration,
     /// How often one is asked about at most (`transactionCheckMax`, 15).
     pub transaction_checks_most: u32,
+    /// To which topics a producer's client may repeat a send without storing it twice
+    /// (`idempotentSend`: `true`, `false` or topics; none).
+    pub idempotent_send: Idempotent,
+    /// For so long (`idempotentSendWindow`, 10 minutes).
+    pub idempotent_window: Duration,
+    /// Of so many messages at most (`idempotentSendMost`, a million; about 150 bytes each).
+    pub idempotent_most: usize,
     /// What the store is told.
     pub store: Options,
     /// Where parts of the store are said to be.
@@ -78,6 +85,17 @@ pub enum Role {
     AsyncMaster,
     /// Acknowledges when a slave has it.
     SyncMaster,
+}
+
+/// To which topics the same send is stored only once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Idempotent {
+    /// To none.
+    No,
+    /// To all but those of retries.
+    All,
+    /// To these.
+    Topics(BTreeSet<String>),
 }
 
 impl Default for BrokerConfig {
@@ -106,6 +124,9 @@ impl Default for BrokerConfig {
             transaction_timeout: Duration::from_secs(6),
             transaction_check_interval: Duration::from_secs(30),
             transaction_checks_most: 15,
+            idempotent_send: Idempotent::No,
+            idempotent_window: Duration::from_secs(600),
+            idempotent_most: 1_000_000,
             store,
             places: Vec::new(),
         }

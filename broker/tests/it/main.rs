@@ -5,6 +5,7 @@ mod client;
 mod consuming;
 mod delivering;
 mod hostile;
+mod repeating;
 mod restarts;
 mod sending;
 mod starving;

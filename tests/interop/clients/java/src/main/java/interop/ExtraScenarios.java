@@ -259,14 +259,36 @@ public final class ExtraScenarios {
                 lost.removeAll(sink.byKey.keySet());
                 check(false, lost.size() + " acknowledged messages never came: " + Kit.clip(lost.toString()));
             }
+            if (Boolean.getBoolean("once")) {
+                check(storedTwice(sink).isEmpty(), "stored twice: " + Kit.clip(storedTwice(sink).toString()));
+            }
             return KILLS + " kills, " + acknowledged.size() + " SEND_OK, all consumed; " + failures.get() + " sends failed, "
-                + (sink.size() - sink.byKey.size()) + " deliveries repeated, seed " + seed;
+                + (sink.size() - sink.byKey.size()) + " deliveries repeated, "
+                + storedTwice(sink).size() + " stored twice, seed " + seed;
         } finally {
             ends.set(true);
             pair.forEach(DefaultMQPushConsumer::shutdown);
             p.shutdown();
             served.kill();
         }
+    }
+
+    /** The keys that came from more than one place of a queue. */
+    private static Set<String> storedTwice(Kit.Sink sink) {
+        Map<String, String> first = new TreeMap<>();
+        Set<String> twice = new TreeSet<>();
+        synchronized (sink.all) {
+            for (MessageExt m : sink.all) {
+                // A message that came back to be retried is another one.
+                if (m.getReconsumeTimes() == 0) {
+                    String place = m.getQueueId() + "/" + m.getQueueOffset();
+                    if (!first.computeIfAbsent(m.getKeys(), k -> place).equals(place)) {
+                        twice.add(m.getKeys());
+                    }
+                }
+            }
+        }
+        return twice;
     }
 
     private static void sendSync(
