@@ -1,10 +1,10 @@
-//! Sends that a producer's client repeats because it got no answer: they are answered with the first
-//! one's place instead of being stored twice.
+//! Sends that a producer's client repeats because it got no answer: they are answered with the
+//! first one's place instead of being stored twice.
 //!
 //! What is the same send is told by topic, producer group, the message's own unique key, which the
-//! client gives it once, and the checksum of its body. The broker's own appends are not asked about:
-//! a delivery that is repeated, a retry, the end of a transaction. What was sent shortly before a
-//! restart is read from the log again; the group is stored with each message for that.
+//! client gives it once, and the checksum of its body. The broker's own appends are not asked
+//! about: a delivery that is repeated, a retry, the end of a transaction. What was sent shortly
+//! before a restart is read from the log again; the group is stored with each message for that.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -84,8 +84,8 @@ impl Repeats {
         SendKey(high << 64 | low)
     }
 
-    /// Appends by `append` what has these keys, for the queue `queue_id`, unless all of it is known:
-    /// then the ticket of `again` tells how that is doing. Gives the queue that it is in.
+    /// Appends by `append` what has these keys, for the queue `queue_id`, unless all of it is
+    /// known: then the ticket of `again` tells how that is doing. Gives the queue that it is in.
     ///
     /// # Errors
     ///

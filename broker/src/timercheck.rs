@@ -3,7 +3,7 @@
 //!
 //! `config/timercheck` begins with four big-endian numbers of 8 bytes: before which time all is
 //! delivered, in milliseconds; the end of `timerlog`; and twice up to where the queue of waiting
-//! messages was taken into it (the second time the master's). What follows are versions, which stay.
+//! messages was taken into it (the second time the master's). What follows, versions, stays.
 
 use std::{
     fs, io,

@@ -191,9 +191,9 @@ pub(super) fn pending_timers(disk: &dyn Disk) -> Result<Option<String>> {
     }
     Ok((pending > 0).then(|| {
         format!(
-            "timer messages of the other broker were not delivered yet; the engine delivers none, a \
-             Steadfast broker on this store does. They stay in the log while retention lets them, \
-             and so do {TIMER_WHEEL}, {TIMER_LOG} and {TIMER_CHECK} messages={pending}"
+            "timer messages of the other broker were not delivered yet; the engine delivers none, \
+             a Steadfast broker on this store does. They stay in the log while retention lets \
+             them, and so do {TIMER_WHEEL}, {TIMER_LOG} and {TIMER_CHECK} messages={pending}"
         )
     }))
 }
