@@ -54,7 +54,8 @@ build_java() {
   [ -f "$mark" ] && [ -z "$(find "$java_dir/src" "$java_dir/pom.xml" -newer "$mark")" ] && return
   need mvn
   echo "building the Java client $version"
-  rm -rf "$target"
+  # Not all of it: a real broker and its store may be there.
+  rm -rf "$target/classes" "$target/lib" "$target"/*.jar
   mvn -q -B -f "$java_dir/pom.xml" "-Drocketmq.version=$version" package </dev/null
   touch "$mark"
 }
