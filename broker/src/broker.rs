@@ -38,6 +38,7 @@ use crate::{
     protocol::{Refused, refuse, status},
     registration::{self, Registry},
     repeats::Repeats,
+    scrub::{self, Scrub, Scrubbed},
     timer::{self, Timers},
     topics::{Creating, Topics},
     transaction::{self, Transactions},
@@ -56,6 +57,7 @@ pub(crate) struct Core {
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     pub(crate) repeats: Repeats,
+    pub(crate) scrub: Scrub,
     pub(crate) clients: Clients,
     pub(crate) locks: Locks,
     pub(crate) delays: Progress,
@@ -335,6 +337,7 @@ impl Broker {
         }
         self.tasks.spawn(timer::run(core.clone()));
         self.tasks.spawn(transaction::run(core.clone()));
+        self.tasks.spawn(scrub::run(core.clone()));
         self.tasks.spawn(housekeeping(core.clone()));
         let processor = Arc::new(Processor { core: core.clone() });
         self.tasks.spawn(server.run(processor, core.stop.clone()));
@@ -353,6 +356,11 @@ impl Broker {
     /// The store, to look into.
     pub fn store(&self) -> &Store {
         &self.core.store
+    }
+
+    /// What reading the log in the background found until now.
+    pub fn scrubbed(&self) -> Scrubbed {
+        self.core.scrub.found()
     }
 
     /// Takes no more requests, lets those that are under way end, and closes the store.
@@ -411,6 +419,7 @@ fn open_core(
         topics,
         groups,
         repeats,
+        scrub: Scrub::default(),
         clients: Clients::new(config.property_filter),
         locks: Locks::default(),
         delays,

@@ -41,6 +41,7 @@ mod put;
 mod query;
 mod registration;
 mod repeats;
+mod scrub;
 mod send;
 mod sql;
 mod subscription;
@@ -52,6 +53,7 @@ mod transaction;
 pub use broker::{Broker, StartError};
 pub use config::{BrokerConfig, ConfigError, Idempotent, Role};
 pub use namesrv::NameServer;
+pub use scrub::Scrubbed;
 
 /// Does what may wait for the disk, without keeping other tasks from this thread.
 fn blocking<T>(work: impl FnOnce() -> T) -> T {

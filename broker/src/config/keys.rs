@@ -66,6 +66,8 @@ const KEYS: &[(&str, Setting)] = &[
         Ok(())
     }),
     ("transactionCheckMax", |c, v| number(v, 1, 10_000).map(|v| c.transaction_checks_most = v)),
+    ("scrubRate", |c, v| number(v, 0, 1 << 40).map(|v| c.scrub_rate = v)),
+    ("scrubInterval", |c, v| millis(v).map(|v| c.scrub_interval = v)),
     ("flushDiskType", |c, v| {
         c.store.flush =
             one_of(v, &[("ASYNC_FLUSH", FlushMode::Async), ("SYNC_FLUSH", FlushMode::Sync)])?;

@@ -63,6 +63,11 @@ pub struct BrokerConfig {
     pub idempotent_window: Duration,
     /// Of so many messages at most (`idempotentSendMost`, a million; about 150 bytes each).
     pub idempotent_most: usize,
+    /// How many bytes of the log are read in the background each second, to find damage
+    /// (`scrubRate`, 4 MiB; 0 reads nothing).
+    pub scrub_rate: u64,
+    /// How long that waits at the end before it begins again (`scrubInterval`, an hour).
+    pub scrub_interval: Duration,
     /// What the store is told.
     pub store: Options,
     /// Where parts of the store are said to be.
@@ -127,6 +132,8 @@ impl Default for BrokerConfig {
             idempotent_send: Idempotent::No,
             idempotent_window: Duration::from_secs(600),
             idempotent_most: 1_000_000,
+            scrub_rate: 4 << 20,
+            scrub_interval: Duration::from_secs(3600),
             store,
             places: Vec::new(),
         }

@@ -7,6 +7,7 @@ mod delivering;
 mod hostile;
 mod repeating;
 mod restarts;
+mod scrubbing;
 mod sending;
 mod starving;
 mod stopping;
@@ -53,6 +54,10 @@ impl Running {
         let runtime = Runtime::new().unwrap();
         let broker = Some(runtime.block_on(Broker::start(config))?);
         Ok(Self { broker, runtime })
+    }
+
+    pub(crate) fn scrubbed(&self) -> steadfast_broker::Scrubbed {
+        self.broker.as_ref().unwrap().scrubbed()
     }
 
     pub(crate) fn store(&self) -> &Store {
