@@ -124,6 +124,25 @@ pub mod internals {
         pub use crate::format::*;
     }
 
+    /// The disk that stores in a directory are on.
+    pub mod disk {
+        use std::{path::Path, sync::Arc};
+
+        use crate::{
+            Result,
+            disk::{Access, Disk, file::FileDisk},
+        };
+
+        /// The directory `root`, made durably if it is missing.
+        ///
+        /// # Errors
+        ///
+        /// The system says no.
+        pub fn directory(root: &Path) -> Result<Arc<dyn Disk>> {
+            Ok(Arc::new(FileDisk::open(root, Access::Write)?))
+        }
+    }
+
     /// [`verify`](crate::verify()) and [`repair`](crate::repair()) of a store on any disk.
     pub mod check {
         use std::sync::Arc;

@@ -9,11 +9,15 @@
 //!   may have written any state between. Preallocated files come in both kinds: un-synced pages
 //!   turn out as zeros, or as any mix.
 //! - A created, renamed or removed name that no directory sync covers is there or not, on its own;
-//!   a rename happens as a whole. A length that no sync covers is the old or the new one.
+//!   a rename happens as a whole. A length that no sync covers is the old one or any since; a write
+//!   that makes a file longer may have moved its end to the end of one of its pages.
 //! - A failed sync ([`FaultPlan`]) leaves pages that look written and are not, and the next
 //!   sync says that all is well.
 //! - A store through a mapping to a page without a block panics: on a real disk that may be
 //!   full it is SIGBUS.
+//!
+//! [`could_become`](SimDisk::could_become) asks the other way round: whether what was found is
+//! something that a power failure can leave.
 //!
 //! # Limits
 //!
@@ -48,10 +52,12 @@ mod faults;
 mod inode;
 mod names;
 mod page;
+mod possible;
 mod rng;
 mod state;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::{fmt, sync::Arc};
 
@@ -59,8 +65,10 @@ use parking_lot::Mutex;
 
 pub use self::{
     faults::{CallCounts, CallKind, Fault, FaultPlan, FaultRule, SyncFailure, When},
+    possible::Found,
     rng::Rng,
     state::TracedCall,
+    walk::Walk,
 };
 use self::{names::Node, page::PAGE, state::State};
 use super::{AppendPath, FilePath};
@@ -119,7 +127,9 @@ impl SimDisk {
     /// [`crash_process`](Self::crash_process).
     #[must_use]
     pub fn power_failure(&self, rng: &mut Rng) -> Self {
-        Self::with(self.checked(true).after_power_failure(rng))
+        let mut state = self.checked(true);
+        state.remember_stores();
+        Self::with(state.after_power_failure(rng))
     }
 
     /// The image made when [`FaultPlan::halt_at`] struck, as by

@@ -19,6 +19,7 @@ mod peers;
 mod power_cut;
 mod promised;
 mod qemu;
+mod states;
 mod stress;
 mod traced;
 mod trial;
@@ -30,6 +31,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use mounted::Kind;
 use power_cut::PowerCut;
+use states::States;
 use steadfast::disk::sim::Rng;
 use trial::Budget;
 
@@ -71,6 +73,10 @@ enum Command {
     PowerCutXfs(Budget),
     /// The power fails under a whole machine in qemu, whose disk has a write cache
     Qemu(Budget),
+    /// The power fails on ext4 under random calls: the simulated disk could be in that state, too
+    StatesExt4(Budget),
+    /// The same on xfs
+    StatesXfs(Budget),
     /// Producers, readers, retention and housekeeping on one store, all at once
     Stress(Budget),
     /// The same faults at our store and at RocketMQ's, side by side
@@ -118,6 +124,8 @@ fn main() -> ExitCode {
         Command::Qemu(budget) => {
             trial::run(&mut [Box::new(qemu::Qemu::at_most(u64::MAX))], &budget)
         }
+        Command::StatesExt4(budget) => states(Kind::Ext4, &budget),
+        Command::StatesXfs(budget) => states(Kind::Xfs, &budget),
         Command::Stress(budget) => trial::run(&mut [Box::new(stress::Stress::default())], &budget),
         Command::Peers(args) => peers::run(&args),
         Command::Peer(args) => return peers::run_peer(&args),
@@ -144,6 +152,10 @@ fn full(kind: Kind, budget: &Budget) -> anyhow::Result<()> {
 
 fn power_cut(kind: Kind, budget: &Budget) -> anyhow::Result<()> {
     trial::run(&mut [Box::new(PowerCut::on(kind))], budget)
+}
+
+fn states(kind: Kind, budget: &Budget) -> anyhow::Result<()> {
+    trial::run(&mut [Box::new(States::on(kind))], budget)
 }
 
 fn every_damage(only: Option<&str>, seed: u64) -> anyhow::Result<()> {

@@ -184,6 +184,12 @@ impl Mounted {
         Ok(())
     }
 
+    /// What is missing for cutting the power on this machine, if anything is.
+    pub(crate) fn missing(kind: Kind) -> Option<String> {
+        let tried = Self::new(kind).and_then(|mut mounted| mounted.cut(&mut Rng::new(0)));
+        tried.err().map(|e| format!("{e:#}"))
+    }
+
     /// Cuts the power, with or without what the journal has in memory, and starts again.
     ///
     /// # Errors

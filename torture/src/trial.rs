@@ -11,7 +11,7 @@ use steadfast::disk::sim::Rng;
 
 use crate::{
     at_rest::AtRest, calls::Calls, full::Full, fuse::Fuse, kills::Kills, mounted::Kind,
-    power_cut::PowerCut, qemu::Qemu, stress::Stress,
+    power_cut::PowerCut, qemu::Qemu, states::States, stress::Stress,
 };
 
 /// One way of hurting a store, over and over.
@@ -44,6 +44,8 @@ pub(crate) fn all() -> Vec<Box<dyn Trial>> {
         Box::new(AtRest::default()),
         Box::new(PowerCut::on(Kind::Ext4)),
         Box::new(PowerCut::on(Kind::Xfs)),
+        Box::new(States::on(Kind::Ext4)),
+        Box::new(States::on(Kind::Xfs)),
         Box::new(Fuse::default()),
         Box::new(Calls::default()),
         Box::new(Full::on(Kind::Tmpfs)),

@@ -31,6 +31,12 @@ fn what_was_acknowledged_survives_a_power_cut_on_real_file_systems() {
 }
 
 #[test]
+fn what_a_power_cut_leaves_is_possible_on_the_simulated_disk() {
+    torture("states-ext4", "3");
+    torture("states-xfs", "3");
+}
+
+#[test]
 fn what_was_acknowledged_survives_a_power_cut_of_a_whole_machine() {
     torture("qemu", "1");
 }

@@ -429,6 +429,7 @@ impl DiskFile for SimFile {
                 None | Some(Fault::Lost) => {
                     let inode = self.inode(state);
                     inode.allocate(offset, len, room).map_err(|_| Fault::NoSpace.error())?;
+                    inode.may_end_at(offset + len);
                     Ok(())
                 }
                 Some(fault) => {

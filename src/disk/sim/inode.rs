@@ -1,18 +1,20 @@
 //! The bytes of one simulated file: what processes see, and what the disk has.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use super::{
     faults::SyncFailure,
-    page::{Fate, Folio, PAGE, PageBytes, Stored, ZEROS, bytes, cut_at, stored},
+    page::{PAGE, PageBytes, Stored, ZEROS, bytes, cut_at, stored},
     rng::Rng,
 };
 use crate::{disk::memory::HeapBlock, offset::StoreTime};
 
+mod power;
+
 /// Files up to so many pages are searched whole for stores without a block, at every call.
 const SEARCHED_PAGES: u64 = 64;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct PageState {
     durable: Stored,
     /// What the page held when a sync failed to write it: while memory still holds just this, the
@@ -27,30 +29,39 @@ struct PageState {
     converted: bool,
     /// Written to by a call since it was last known to be clean.
     touched: bool,
-    /// How much of `durable` was left by the file being shortened, which no sync covers yet.
-    uncut: u16,
+    /// How many lengths the file had had when `durable` was written, see [`Inode::cut_since`].
+    since: usize,
+    /// What it held since the last sync, oldest first, where that is remembered.
+    versions: Vec<Version>,
 }
 
-impl Default for PageState {
-    fn default() -> Self {
-        Self {
-            durable: None,
-            clean: None,
-            allocated: false,
-            allocated_durably: false,
-            converted: false,
-            touched: false,
-            uncut: PAGE as u16,
-        }
+/// A state of a page that the kernel may have written at any time since.
+#[derive(Clone, Debug)]
+struct Version {
+    bytes: Stored,
+    /// As for the page.
+    since: usize,
+}
+
+/// A length that the disk may have.
+#[derive(Clone, Copy, Debug)]
+struct Length {
+    len: u64,
+    /// Whether the file got it by being shortened: what lies behind is gone.
+    shortened: bool,
+}
+
+impl Length {
+    fn at(len: u64) -> Self {
+        Self { len, shortened: false }
     }
 }
 
 pub(super) struct Inode {
     block: Arc<HeapBlock>,
     len: u64,
-    durable_len: u64,
-    /// The shortest it was since the last sync.
-    lowest_len: u64,
+    /// All lengths that the disk may have: the durable one, and each since, in order.
+    lens: Vec<Length>,
     /// Pages that ever had anything, by number; those behind never did.
     pages: Vec<PageState>,
     /// Preallocated blocks read as zeros until writing a page has completed (ext4, xfs). Else
@@ -65,6 +76,8 @@ pub(super) struct Inode {
     pub(super) modified: StoreTime,
     /// Cloned into every open file.
     pub(super) handles: Arc<()>,
+    /// Whether pages keep their versions.
+    pub(super) remembers: bool,
 }
 
 /// A write found no block.
@@ -75,8 +88,7 @@ impl Inode {
         Self {
             block: Arc::new(HeapBlock::new(len.next_multiple_of(PAGE))),
             len,
-            durable_len: 0,
-            lowest_len: 0,
+            lens: vec![Length::at(0), Length::at(len)],
             pages: Vec::new(),
             unwritten: rng.chance(1, 2),
             stored_to: false,
@@ -84,6 +96,7 @@ impl Inode {
             path: Arc::clone(path),
             modified,
             handles: Arc::new(()),
+            remembers: false,
         }
     }
 
@@ -166,11 +179,43 @@ impl Inode {
         };
         if !data.is_empty() {
             let end = at + data.len() as u64;
-            self.len = self.len.max(end);
+            self.grow_by_writing(end);
             self.block.copy_in(at, data);
             self.touch(at, end);
+            self.remember(at / PAGE..end.div_ceil(PAGE));
         }
         covered.map(drop).map_err(|_| NoBlocks)
+    }
+
+    /// The kernel moves the end when pages behind it have been written, up to where they were.
+    fn grow_by_writing(&mut self, end: u64) {
+        while self.len < end {
+            self.len = end.min((self.len / PAGE + 1) * PAGE);
+            self.lens.push(Length::at(self.len));
+        }
+    }
+
+    /// A range that ends at `end` was given blocks: ext4 moves an end that it had not moved yet
+    /// as far as there.
+    pub(super) fn may_end_at(&mut self, end: u64) {
+        let before = self.lens.iter().any(|length| length.len < end);
+        if before && end < self.len && self.lens.iter().all(|length| length.len != end) {
+            self.lens.extend([Length::at(end), Length::at(self.len)]);
+        }
+    }
+
+    /// Where the file being shortened cuts what was written when it had had `since` lengths, on a
+    /// disk that has the length of number `epoch`.
+    fn cut_since(&self, since: usize, epoch: usize) -> u64 {
+        let later = self.lens.get(since + 1..=epoch).unwrap_or_default();
+        let cuts = later.iter().filter(|length| length.shortened).map(|length| length.len);
+        cuts.min().unwrap_or(u64::MAX)
+    }
+
+    /// A page as the disk has it, as far as the file was not shortened since.
+    fn uncut(&self, page: u64) -> Stored {
+        let state = self.pages.get(page as usize)?;
+        cut_at(&state.durable, page, self.cut_since(state.since, self.lens.len() - 1))
     }
 
     /// The pages of `[at, end)` are dirty, whatever they hold.
@@ -180,6 +225,28 @@ impl Inode {
             state.touched = true;
             state.clean = None;
         }
+    }
+
+    /// Keeps what these pages hold, as far as a sync would write it.
+    fn remember(&mut self, pages: Range<u64>) {
+        if !self.remembers {
+            return;
+        }
+        for page in pages {
+            if !self.is_dirty(page) {
+                continue;
+            }
+            let (bytes, since) = (stored(self.live(page)), self.lens.len() - 1);
+            let versions = &mut self.state(page).versions;
+            if versions.last().is_none_or(|last| last.bytes != bytes) {
+                versions.push(Version { bytes, since });
+            }
+        }
+    }
+
+    /// Keeps what was stored through mappings.
+    pub(super) fn remember_stores(&mut self) {
+        self.remember(0..self.pages.len() as u64);
     }
 
     /// Makes pages dirty as a call does that writes what they hold, with at most `room` new blocks.
@@ -195,14 +262,14 @@ impl Inode {
     pub(super) fn set_len(&mut self, len: u64) {
         if len < self.len {
             assert!(!self.is_mapped(), "shortening a mapped file path={}", self.path);
-            self.lowest_len = self.lowest_len.min(len);
             self.block.zero(len, self.len - len);
             let kept = len.div_ceil(PAGE) as usize;
             for state in self.pages.iter_mut().skip(kept) {
                 *state = PageState {
                     durable: state.durable.take(),
+                    since: state.since,
+                    versions: std::mem::take(&mut state.versions),
                     touched: true,
-                    uncut: 0,
                     ..PageState::default()
                 };
             }
@@ -211,12 +278,16 @@ impl Inode {
             {
                 state.touched = true;
                 state.clean = None;
-                state.uncut = state.uncut.min((len % PAGE) as u16);
             }
         } else {
             self.grow_block(len);
         }
-        self.len = len;
+        if len != self.len {
+            self.lens.push(Length { len, shortened: len < self.len });
+            self.len = len;
+            // What is left of the last page.
+            self.remember(len / PAGE..len.div_ceil(PAGE).min(self.pages.len() as u64));
+        }
     }
 
     /// Makes room for `len` bytes.
@@ -280,10 +351,11 @@ impl Inode {
     }
 
     fn write_back(&mut self, page: u64) {
-        let live = stored(self.live(page));
+        let (live, since) = (stored(self.live(page)), self.lens.len() - 1);
         let state = self.state(page);
         (state.durable, state.clean) = (live, None);
-        (state.converted, state.uncut) = (true, PAGE as u16);
+        (state.converted, state.since) = (true, since);
+        state.versions.clear();
     }
 
     /// A sync that succeeds. Pages that count as clean are not written: that is the trap.
@@ -293,13 +365,21 @@ impl Inode {
         for &page in &dirty {
             self.write_back(page);
         }
-        for state in &mut self.pages {
+        for page in 0..self.pages.len() {
+            let cut = self.cut_since(self.pages[page].since, self.lens.len() - 1);
+            let state = &mut self.pages[page];
+            if cut <= page as u64 * PAGE {
+                // Blocks that were given back are gone, even if their pages were not written.
+                state.durable = None;
+            }
+            // Zeros that were written are written, too.
+            state.converted |= state.touched && state.allocated;
             state.touched = false;
             state.allocated_durably = state.allocated;
-            state.uncut = PAGE as u16;
+            state.since = 0;
+            state.versions.clear();
         }
-        self.durable_len = self.len;
-        self.lowest_len = self.len;
+        self.lens = vec![Length::at(self.len)];
         !dirty.is_empty()
     }
 
@@ -319,20 +399,25 @@ impl Inode {
 
     fn lose(&mut self, page: u64, failure: SyncFailure) {
         if failure == SyncFailure::Reverted && !self.is_mapped() {
-            let durable = self.state(page).durable.clone();
-            self.block.copy_in(page * PAGE, bytes(&durable));
+            self.block.copy_in(page * PAGE, bytes(&self.uncut(page)));
             self.state(page).touched = false;
+            self.state(page).versions.clear();
         } else {
             let live = self.live(page);
             let state = self.state(page);
             state.clean = Some(Arc::new(live));
             state.touched = false;
+            state.versions.clear();
         }
     }
 
     /// The kernel writes some dirty pages by itself, or fails to: then they are lost, and the next
     /// sync is told.
     pub(super) fn background_writeback(&mut self, succeeds: bool, rng: &mut Rng) {
+        if self.remembers && succeeds {
+            // What was remembered may be on the disk or not: nothing is decided here.
+            return;
+        }
         for page in self.dirty_pages() {
             if rng.chance(1, 2) {
                 continue;
@@ -354,10 +439,8 @@ impl Inode {
         }
         for page in 0..self.pages.len() as u64 {
             if self.pages[page as usize].clean.is_some() && !self.is_dirty(page) {
-                let state = &mut self.pages[page as usize];
-                state.clean = None;
-                let durable = state.durable.clone();
-                self.block.copy_in(page * PAGE, bytes(&durable));
+                self.pages[page as usize].clean = None;
+                self.block.copy_in(page * PAGE, bytes(&self.uncut(page)));
             }
         }
     }
@@ -370,71 +453,12 @@ impl Inode {
         }
         Self {
             block: Arc::new(block),
+            lens: self.lens.clone(),
             pages: self.pages.clone(),
             path: Arc::clone(&self.path),
             handles: Arc::new(()),
             ..*self
         }
-    }
-
-    /// The file as the next machine finds it. `path` is the name it has there.
-    pub(super) fn after_power_failure(&self, path: &Arc<str>, rng: &mut Rng) -> Self {
-        let len = *rng.pick(&[self.durable_len, self.len, self.lowest_len.min(self.len)]);
-        // What was cut off and is not cut off durably: back, unless another length shows that
-        // the cut happened.
-        let cut = len != self.durable_len || rng.chance(1, 2);
-        let fate = Fate::draw(rng);
-        let keeps_blocks = rng.chance(1, 2);
-        let mut after = Self {
-            block: Arc::new(HeapBlock::new(len.next_multiple_of(PAGE))),
-            len,
-            durable_len: len,
-            lowest_len: len,
-            pages: Vec::with_capacity(self.pages.len()),
-            unwritten: self.unwritten,
-            stored_to: false,
-            writeback_failed: false,
-            path: Arc::clone(path),
-            modified: self.modified,
-            handles: Arc::new(()),
-        };
-        let mut folio = Folio::default();
-        let pages = self.pages.iter().take(len.div_ceil(PAGE) as usize);
-        for (page, state) in pages.enumerate() {
-            let page = page as u64;
-            let uncut = if cut { u64::from(state.uncut) } else { PAGE };
-            let old = cut_at(&state.durable, 0, uncut);
-            let found = if self.is_dirty(page) {
-                let new_at_once = self.unwritten && !state.converted;
-                let choice = fate.of(page, new_at_once, &mut folio, rng);
-                choice.mix(old, || stored(self.live(page)), rng)
-            } else {
-                old
-            };
-            let found = cut_at(&found, page, len);
-            let allocated =
-                state.allocated_durably || found.is_some() || (state.allocated && keeps_blocks);
-            if let Some(found) = &found {
-                after.block.copy_in(page * PAGE, &**found);
-            }
-            after.pages.push(PageState {
-                allocated,
-                allocated_durably: allocated,
-                converted: state.converted || found.is_some(),
-                durable: found,
-                ..PageState::default()
-            });
-        }
-        after
-    }
-
-    /// What is sure to be there after a power failure, if the name is.
-    pub(super) fn durable_bytes(&self) -> Vec<u8> {
-        let mut all = vec![0; self.durable_len as usize];
-        for (part, state) in all.chunks_mut(PAGE as usize).zip(&self.pages) {
-            part.copy_from_slice(&bytes(&state.durable)[..part.len()]);
-        }
-        all
     }
 
     /// Damage at rest: changes bytes in memory and on disk, and no page becomes dirty by it.
@@ -461,13 +485,13 @@ impl Inode {
     pub(super) fn cut(&mut self, len: u64) {
         self.set_len(len);
         self.pages.truncate(len.div_ceil(PAGE) as usize);
+        self.lens = vec![Length::at(len)];
         for (page, state) in self.pages.iter_mut().enumerate() {
+            state.since = 0;
             state.durable = cut_at(&state.durable, page as u64, len);
             if let Some(clean) = state.clean.take() {
                 state.clean = Some(Arc::new(*bytes(&cut_at(&Some(clean), page as u64, len))));
             }
         }
-        self.durable_len = len;
-        self.lowest_len = len;
     }
 }

@@ -1,8 +1,11 @@
 //! The directory tree: as processes see it, as the disk has it, and what is on its way.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use super::rng::Rng;
+use super::{possible::Found, rng::Rng};
 
 /// Identifies a file through all its names.
 pub(super) type Ino = u64;
@@ -22,7 +25,7 @@ pub(super) type Tree = BTreeMap<Arc<str>, Node>;
 enum Change {
     Link { path: Arc<str>, ino: Ino },
     Unlink { path: Arc<str>, ino: Ino },
-    Rename { to: Arc<str>, ino: Ino },
+    Rename { to: Arc<str>, ino: Ino, replaced: Option<Ino> },
     MakeDir { path: Arc<str> },
     RemoveDir { path: Arc<str> },
 }
@@ -31,12 +34,17 @@ impl Change {
     /// The directory whose sync makes it durable. A rename is one transaction, durable with
     /// the directory it moves the file into.
     fn directory(&self) -> &str {
+        parent(self.path())
+    }
+
+    /// The name it is about.
+    fn path(&self) -> &str {
         match self {
             Self::Link { path, .. }
             | Self::Unlink { path, .. }
             | Self::Rename { to: path, .. }
             | Self::MakeDir { path }
-            | Self::RemoveDir { path } => parent(path),
+            | Self::RemoveDir { path } => path,
         }
     }
 
@@ -46,6 +54,14 @@ impl Change {
                 Some(ino)
             }
             Self::MakeDir { .. } | Self::RemoveDir { .. } => None,
+        }
+    }
+
+    /// What it still does when its file has another name by now: the one it replaced is gone.
+    fn without_file(self) -> Option<Self> {
+        match self {
+            Self::Rename { to, replaced: Some(ino), .. } => Some(Self::Unlink { path: to, ino }),
+            _ => None,
         }
     }
 
@@ -59,7 +75,7 @@ impl Change {
                     tree.remove(path);
                 }
             }
-            Self::Rename { to, ino } => {
+            Self::Rename { to, ino, .. } => {
                 // Atomic: whatever name it had, also one from before an earlier rename, is gone.
                 tree.retain(|_, node| *node != Node::File(*ino));
                 tree.insert(Arc::clone(to), Node::File(*ino));
@@ -126,7 +142,11 @@ impl Names {
     }
 
     pub(super) fn rename(&mut self, to: &Arc<str>, ino: Ino) {
-        self.change(Change::Rename { to: Arc::clone(to), ino });
+        let replaced = match self.live.get(to) {
+            Some(Node::File(replaced)) => Some(*replaced),
+            _ => None,
+        };
+        self.change(Change::Rename { to: Arc::clone(to), ino, replaced });
     }
 
     pub(super) fn make_dir(&mut self, path: &Arc<str>) {
@@ -149,7 +169,10 @@ impl Names {
             // What another directory still had to say about this file is overtaken: once a rename
             // out of it is durable, the old name cannot appear any more.
             if let Some(ino) = change.ino() {
-                waiting.retain(|earlier| earlier.ino() != Some(ino));
+                let keep = |earlier: Change| {
+                    if earlier.ino() == Some(ino) { earlier.without_file() } else { Some(earlier) }
+                };
+                waiting = waiting.into_iter().filter_map(keep).collect();
             }
         }
         self.pending = waiting;
@@ -193,13 +216,123 @@ impl Names {
                 change.apply(&mut tree);
             }
         }
-        let mut kept = Tree::new();
-        for (path, node) in tree {
-            let above = parent(&path);
-            if above.is_empty() || kept.get(above) == Some(&Node::Directory) {
-                kept.insert(path, node);
+        let kept = reachable(tree);
+        Self { live: kept.clone(), durable: kept, pending: Vec::new() }
+    }
+
+    /// Whether [`after_power_failure`](Self::after_power_failure) can make just the names in
+    /// `found`, of files that `fits` does not refuse; or why not.
+    pub(super) fn could_become(
+        &self,
+        found: &BTreeMap<String, Found>,
+        fits: &mut dyn FnMut(&str, Ino) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut trees = BTreeSet::from([self.durable.clone()]);
+        let mut asked = BTreeMap::new();
+        let mut why = Refusal::Name("there is no such tree".into());
+        for n in 0..=self.pending.len() {
+            // Settled names at once: otherwise there were a tree for each subset of the changes.
+            let later = Later::of(&self.pending[n..]);
+            trees.retain(|tree| {
+                let mut fits = |path: &str, ino| -> Result<(), String> {
+                    let asked = asked.entry((path.to_owned(), ino));
+                    asked.or_insert_with(|| fits(path, ino)).clone()
+                };
+                match later.check(tree, found, &mut fits) {
+                    Ok(()) => true,
+                    // With all these names there is a tree, so bytes tell more.
+                    Err(Refusal::Name(_)) if matches!(why, Refusal::Bytes(_)) => false,
+                    Err(refusal) => {
+                        why = refusal;
+                        false
+                    }
+                }
+            });
+            let Some(change) = self.pending.get(n) else { break };
+            let without = trees.clone();
+            trees.extend(without.into_iter().map(|mut tree| {
+                change.apply(&mut tree);
+                tree
+            }));
+        }
+        // What is left agrees with all that was found; nothing may have been found elsewhere.
+        if trees.iter().any(|tree| reachable(tree.clone()).len() == found.len()) {
+            return Ok(());
+        }
+        let (Refusal::Name(why) | Refusal::Bytes(why)) = why;
+        let names: Vec<_> = found.keys().collect();
+        Err(format!("{why}; found names: {names:?}; names on their way: {:?}", self.pending))
+    }
+}
+
+/// The part of a tree that its root leads to.
+fn reachable(tree: Tree) -> Tree {
+    let mut kept = Tree::new();
+    for (path, node) in tree {
+        let above = parent(&path);
+        if above.is_empty() || kept.get(above) == Some(&Node::Directory) {
+            kept.insert(path, node);
+        }
+    }
+    kept
+}
+
+/// Why a tree is not what was found.
+enum Refusal {
+    Name(String),
+    Bytes(String),
+}
+
+/// What the changes to come are about; all else is settled.
+struct Later<'a> {
+    paths: BTreeSet<&'a str>,
+    moved: BTreeSet<Ino>,
+}
+
+impl<'a> Later<'a> {
+    fn of(changes: &'a [Change]) -> Self {
+        let mut this = Self { paths: BTreeSet::new(), moved: BTreeSet::new() };
+        for change in changes {
+            this.paths.insert(change.path());
+            if let Change::Rename { ino, .. } = change {
+                this.moved.insert(*ino);
             }
         }
-        Self { live: kept.clone(), durable: kept, pending: Vec::new() }
+        this
+    }
+
+    /// Compares what is settled in `tree` with what was found.
+    fn check(
+        &self,
+        tree: &Tree,
+        found: &BTreeMap<String, Found>,
+        fits: &mut dyn FnMut(&str, Ino) -> Result<(), String>,
+    ) -> Result<(), Refusal> {
+        for (path, node) in tree {
+            let moved = matches!(node, Node::File(ino) if self.moved.contains(ino));
+            if moved || self.paths.contains(&**path) {
+                continue;
+            }
+            match (node, found.get(&**path)) {
+                (Node::Directory, Some(Found::Directory)) => {}
+                (Node::File(ino), Some(Found::File(_))) => {
+                    fits(path, *ino).map_err(|why| Refusal::Bytes(format!("{path}: {why}")))?;
+                }
+                (_, Some(_)) => return Err(Refusal::Name(format!("{path}: is no {node:?}"))),
+                (_, None) => {
+                    let above = parent(path);
+                    if above.is_empty() || found.contains_key(above) {
+                        return Err(Refusal::Name(format!("{path}: is missing")));
+                    }
+                }
+            }
+        }
+        let unknown = |path: &&String| {
+            !tree.contains_key(path.as_str()) && !self.paths.contains(path.as_str())
+        };
+        match found.keys().find(unknown) {
+            Some(path) => Err(Refusal::Name(format!("{path}: nothing has this name"))),
+            None => Ok(()),
+        }
     }
 }

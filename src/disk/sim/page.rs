@@ -103,23 +103,61 @@ pub(super) enum Choice {
     Torn,
 }
 
-impl Choice {
-    pub(super) fn mix(self, old: Stored, new: impl FnOnce() -> Stored, rng: &mut Rng) -> Stored {
-        match self {
-            Self::Old => old,
-            Self::New => new(),
-            Self::Torn => {
-                let new = new();
-                let mut mixed = *bytes(&old);
-                let which = rng.bits();
-                let sectors = mixed.chunks_mut(SECTOR).zip(bytes(&new).chunks(SECTOR));
-                for (i, (sector, new)) in sectors.enumerate() {
-                    if (which >> i) & 1 == 1 {
-                        sector.copy_from_slice(new);
-                    }
-                }
-                stored(mixed)
-            }
+/// All that a power failure can make of one page.
+pub(super) struct Outcomes {
+    pub(super) old: Stored,
+    /// What it held since, as far as that may have been written.
+    pub(super) newer: Vec<Stored>,
+    /// The block is marked as written after all of it is: no mix with the old bytes.
+    pub(super) new_at_once: bool,
+}
+
+impl Outcomes {
+    pub(super) fn draw(&self, choice: Choice, rng: &mut Rng) -> Stored {
+        match (choice, &self.newer[..]) {
+            (Choice::Old, _) | (_, []) => self.old.clone(),
+            (Choice::New, [new]) => new.clone(),
+            (Choice::New, newer) if rng.chance(3, 4) => rng.pick(newer).clone(),
+            (Choice::New, newer) => mix(&newer.iter().collect::<Vec<_>>(), rng),
+            (Choice::Torn, _) => mix(&self.sources(), rng),
         }
     }
+
+    /// What the sectors of one result may come from; a result may also be `old` as a whole.
+    fn sources(&self) -> Vec<&Stored> {
+        let old = (!self.new_at_once || self.newer.is_empty()).then_some(&self.old);
+        old.into_iter().chain(&self.newer).collect()
+    }
+
+    /// Whether [`draw`](Self::draw) can make a page that begins with `found`. If not: the first
+    /// byte that fits nothing, and what could be there.
+    pub(super) fn explain(&self, found: &[u8]) -> Result<(), (usize, Vec<u8>)> {
+        if bytes(&self.old).starts_with(found) {
+            return Ok(());
+        }
+        let sources = self.sources();
+        for (n, sector) in found.chunks(SECTOR).enumerate() {
+            let at = n * SECTOR;
+            let fits = |source: &&Stored| {
+                let source = &bytes(source)[at..];
+                sector.iter().zip(source).take_while(|(found, byte)| found == byte).count()
+            };
+            let longest = sources.iter().map(fits).max().unwrap_or(0);
+            if longest < sector.len() {
+                let at = at + longest;
+                return Err((at, sources.iter().map(|source| bytes(source)[at]).collect()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Each sector from any of `sources`.
+fn mix(sources: &[&Stored], rng: &mut Rng) -> Stored {
+    let mut mixed = ZEROS;
+    for (n, sector) in mixed.chunks_mut(SECTOR).enumerate() {
+        let source = bytes(sources[rng.below(sources.len() as u64) as usize]);
+        sector.copy_from_slice(&source[n * SECTOR..][..SECTOR]);
+    }
+    stored(mixed)
 }

@@ -58,6 +58,8 @@ pub(super) struct State {
     pub(super) capacity_blocks: Option<u64>,
     pub(super) clock: Option<Arc<dyn Clock>>,
     pub(super) append_path: AppendPath,
+    /// New files keep what their pages held since the last sync.
+    pub(super) remembers: bool,
     pub(super) halted: bool,
     pub(super) halted_image: Option<Box<State>>,
 }
@@ -77,6 +79,7 @@ impl State {
             capacity_blocks: None,
             clock: None,
             append_path: AppendPath::Store,
+            remembers: false,
             halted: false,
             halted_image: None,
         }
@@ -89,6 +92,7 @@ impl State {
             capacity_blocks: self.capacity_blocks,
             clock: self.clock.clone(),
             append_path: self.append_path,
+            remembers: self.remembers,
             ..Self::new(rng)
         }
     }
@@ -132,7 +136,8 @@ impl State {
     pub(super) fn new_inode(&mut self, path: &Arc<str>, len: u64) -> Ino {
         let ino = self.next_ino;
         self.next_ino += 1;
-        let inode = Inode::new(path, len, self.now(), &mut self.rng);
+        let mut inode = Inode::new(path, len, self.now(), &mut self.rng);
+        inode.remembers = self.remembers;
         self.inodes.insert(ino, inode);
         ino
     }
@@ -180,11 +185,21 @@ impl State {
         }
     }
 
+    /// Stores are noticed late: what is there now may have been written at any time since.
+    pub(super) fn remember_stores(&mut self) {
+        for ino in self.stored_to.iter().filter(|_| self.remembers) {
+            if let Some(inode) = self.inodes.get_mut(ino) {
+                inode.remember_stores();
+            }
+        }
+    }
+
     /// What comes before every call: counting, the end of the machine, a look for bad stores, and
     /// the choice of a fault.
     fn begin(&mut self, kind: CallKind, path: &Arc<str>, at: u64, len: u64) -> Option<Fault> {
         let number = self.counts.total() + 1;
         self.check_stores(false);
+        self.remember_stores();
         if self.faults.halts_at(number) {
             self.halted_image = Some(Box::new(self.fork()));
             self.halted = true;
