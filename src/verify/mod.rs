@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt, path::Path};
 
 use crate::{
-    checkpoint,
+    checkpoint::{self, snapshot::QueueState},
     disk::{Access, Disk, FilePath, file::FileDisk},
     error::{ErrorKind, Result},
     format::index::IndexGeometry,
@@ -209,6 +209,14 @@ struct Context<'a> {
     start: PhysicalOffset,
     end: PhysicalOffset,
     damage: &'a [DamagedRange],
+    /// The queues as our last checkpoint left them; `None` too where that cannot be read.
+    snapshot: Option<Snapshot>,
+}
+
+/// The ends of queues, and where in the log they were so.
+struct Snapshot {
+    at: PhysicalOffset,
+    queues: Vec<QueueState>,
 }
 
 impl<'a> Context<'a> {
@@ -225,16 +233,12 @@ impl<'a> Context<'a> {
 
     /// From where on the next open puts all entries of the queues once more, whatever their files
     /// hold. `None` if it takes them as they are.
-    fn derived_from(&self) -> Result<Option<PhysicalOffset>> {
+    fn derived_from(&self) -> Option<PhysicalOffset> {
         let inspected = self.inspected;
         if inspected.clean || self.live || inspected.foreign.is_some() {
-            return Ok(None);
+            return None;
         }
-        let Some(wanted) = inspected.checkpoint.as_ref().and_then(|c| c.snapshot) else {
-            return Ok(Some(self.start));
-        };
-        let sound = checkpoint::snapshot::read(self.disk, &wanted)?.is_some();
-        Ok(Some(if sound { wanted.at } else { self.start }))
+        Some(self.snapshot.as_ref().map_or(self.start, |snapshot| snapshot.at))
     }
 }
 
@@ -276,6 +280,7 @@ fn check(
         start: log.start,
         end: log.end,
         damage: &log.damage,
+        snapshot: snapshot_of(disk, &inspected)?,
     };
     own::frames(&context, findings)?;
     let mut queues = queues::QueueCheck::new(&context, findings)?;
@@ -303,6 +308,13 @@ fn check(
     summary.index_entries = index.compared();
     own::offsets(&context, ends, findings)?;
     own::leftovers(&context, findings)
+}
+
+fn snapshot_of(disk: &dyn Disk, inspected: &Inspected) -> Result<Option<Snapshot>> {
+    let ours = inspected.checkpoint.as_ref().filter(|_| inspected.foreign.is_none());
+    let Some(wanted) = ours.and_then(|checkpoint| checkpoint.snapshot) else { return Ok(None) };
+    let queues = checkpoint::snapshot::read(disk, &wanted)?;
+    Ok(queues.map(|queues| Snapshot { at: wanted.at, queues }))
 }
 
 /// What the walk over the log found, as findings.

@@ -24,7 +24,7 @@ pub(super) fn frames(context: &Context<'_>, findings: &mut Findings<'_>) -> Resu
     if inspected.foreign.is_some() {
         return Ok(());
     }
-    snapshot_is_there(context, findings)?;
+    snapshot_is_there(context, findings);
     let Some(segment_bytes) = inspected.files.segment_bytes else { return Ok(()) };
     for base in inspected.files.bases.iter().filter(|base| **base < inspected.durable_end) {
         if context.live {
@@ -69,17 +69,16 @@ fn slots_are_sound(context: &Context<'_>, findings: &mut Findings<'_>) -> Result
     Ok(())
 }
 
-fn snapshot_is_there(context: &Context<'_>, findings: &mut Findings<'_>) -> Result<()> {
-    let Some(checkpoint) = &context.inspected.checkpoint else { return Ok(()) };
-    let Some(wanted) = checkpoint.snapshot else { return Ok(()) };
+fn snapshot_is_there(context: &Context<'_>, findings: &mut Findings<'_>) {
+    let Some(checkpoint) = &context.inspected.checkpoint else { return };
+    let Some(wanted) = checkpoint.snapshot else { return };
     // A writer removes the old one as soon as a newer checkpoint is there.
-    if snapshot::read(context.disk, &wanted)?.is_none() && !context.live {
+    if context.snapshot.is_none() && !context.live {
         let file = snapshot::path(wanted.sequence);
         let detail = "the snapshot of the queues is missing or broken; the next open rebuilds all \
                       queues from the log";
         findings.note("snapshot", &file, detail);
     }
-    Ok(())
 }
 
 /// Saved consumer offsets against the queues' ends.
@@ -88,14 +87,10 @@ pub(super) fn offsets(
     mut ends: BTreeMap<QueueKey, u64>,
     findings: &mut Findings<'_>,
 ) -> Result<()> {
-    let checkpoint = context.inspected.checkpoint.as_ref();
     // Of a queue whose messages are all gone only the snapshot knows the end.
-    let wanted = checkpoint.filter(|_| context.inspected.foreign.is_none()).map(|c| c.snapshot);
-    if let Some(wanted) = wanted.flatten() {
-        for state in snapshot::read(context.disk, &wanted)?.unwrap_or_default() {
-            let end = ends.entry(state.key).or_default();
-            *end = state.end.get().max(*end);
-        }
+    for state in context.snapshot.iter().flat_map(|snapshot| &snapshot.queues) {
+        let end = ends.entry(state.key.clone()).or_default();
+        *end = state.end.get().max(*end);
     }
     let path = FilePath::new(consumer::FILE);
     let most = offsets_json::OFFSETS_MAX_BYTES as u64;

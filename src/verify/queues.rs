@@ -124,7 +124,7 @@ impl<'a> QueueCheck<'a> {
             levels: DelayLevels::default(),
             placeholder: None,
             ahead: PhysicalOffset::ZERO,
-            derived_from: context.derived_from()?,
+            derived_from: context.derived_from(),
             closed: !context.abandoned && !context.live,
             live: context.live,
             compared: 0,
