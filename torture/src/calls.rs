@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::{
     check::check,
+    files::copy,
     promised::{Hit, Promised},
     traced,
     trial::{Budget, Trial},
@@ -227,19 +228,4 @@ impl Died {
         fs::File::options().write(true).open(last)?.write_all_at(&[0xA5; 300], at)?;
         Ok(Self { dir, promised })
     }
-}
-
-/// Copies the directory `from`.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let to = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &to)?;
-        } else {
-            fs::copy(entry.path(), to)?;
-        }
-    }
-    Ok(())
 }

@@ -5,6 +5,7 @@ mod at_rest;
 mod calls;
 mod check;
 mod damage;
+mod files;
 mod full;
 mod fuse;
 mod fuse_disk;

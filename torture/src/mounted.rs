@@ -68,6 +68,18 @@ impl Mounted {
         Self::sized(kind, kind.least_bytes().max(128 << 20))
     }
 
+    /// The one in `place`, which is made if there is none.
+    ///
+    /// # Errors
+    ///
+    /// What this machine or user cannot do.
+    pub(crate) fn once(place: &mut Option<Self>, kind: Kind) -> Result<&mut Self> {
+        match place {
+            Some(mounted) => Ok(mounted),
+            none => Ok(none.insert(Self::new(kind)?)),
+        }
+    }
+
     /// Makes and mounts the smallest that there is.
     ///
     /// # Errors

@@ -56,10 +56,7 @@ impl Trial for PowerCut {
     }
 
     fn cycle(&mut self, rng: &mut Rng) -> Result<()> {
-        let mounted = match &mut self.mounted {
-            Some(mounted) => mounted,
-            none => none.insert(Mounted::new(self.kind)?),
-        };
+        let mounted = Mounted::once(&mut self.mounted, self.kind)?;
         if self.round.is_multiple_of(ROUNDS)
             && let Some((dir, _)) = self.store.take()
         {

@@ -117,10 +117,7 @@ impl Trial for Qemu {
             Some(guest) => guest,
             none => none.insert(Guest::new()?),
         };
-        let disk = match &mut self.disk {
-            Some(disk) => disk,
-            none => none.insert(Mounted::new(Kind::Ext4)?),
-        };
+        let disk = Mounted::once(&mut self.disk, Kind::Ext4)?;
         disk.unmount()?;
         let mode = *rng.pick(&[Mode::Sync, Mode::Async]);
         let round = self.round;

@@ -55,10 +55,7 @@ impl Trial for States {
     }
 
     fn cycle(&mut self, rng: &mut Rng) -> Result<()> {
-        let mounted = match &mut self.mounted {
-            Some(mounted) => mounted,
-            none => none.insert(Mounted::new(self.kind)?),
-        };
+        let mounted = Mounted::once(&mut self.mounted, self.kind)?;
         let home = mounted.root().join("states");
         if home.exists() {
             fs::remove_dir_all(&home)?;

@@ -3,8 +3,11 @@
 use anyhow::{Result, bail, ensure};
 use steadfast::{ErrorKind, Severity, VerifyFinding};
 
-use super::{Case, listing, served, stores::Origin};
-use crate::damage::{Part, Place};
+use super::{Case, served, stores::Origin};
+use crate::{
+    damage::{Part, Place},
+    files::listing,
+};
 
 /// What `verify` says of the store in `dir` that it did not say before it was hurt.
 pub(super) fn findings(case: &Case<'_>, dir: &std::path::Path) -> Result<Vec<VerifyFinding>> {

@@ -8,10 +8,10 @@ use steadfast::{
     disk::sim::Rng,
 };
 
-use crate::damage::Part;
+use crate::{damage::Part, files::listing};
 
 use super::{
-    Case, found, listing,
+    Case, found,
     served::{self, Look},
 };
 

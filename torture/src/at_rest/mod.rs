@@ -1,7 +1,7 @@
 //! Stores that are damaged while nobody has them open: what `verify` says, what opening serves, and
 //! what `repair` leaves.
 
-use std::{cell::Cell, collections::BTreeSet, fs, path::Path};
+use std::{cell::Cell, collections::BTreeSet, path::Path};
 
 use anyhow::{Context, Result};
 use steadfast::{Finding, disk::sim::Rng};
@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::{
     damage::{Applied, Damage, LogRecord, Place},
+    files::copy,
     trial::Trial,
 };
 
@@ -176,37 +177,4 @@ impl AtRest {
         println!("{} cases, {broken} broken: {}", all.hurt, all.counted());
         Ok(broken)
     }
-}
-
-/// Copies the whole of `from` to `to`.
-pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), &target)?;
-        }
-    }
-    Ok(())
-}
-
-/// Every file under `dir` with its bytes.
-pub(crate) fn listing(dir: &Path) -> Result<BTreeSet<(String, Vec<u8>)>> {
-    let mut all = BTreeSet::new();
-    let mut left = vec![dir.to_owned()];
-    while let Some(next) = left.pop() {
-        for entry in fs::read_dir(next)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                left.push(path);
-            } else {
-                let name = path.strip_prefix(dir)?.display().to_string();
-                all.insert((name, fs::read(&path)?));
-            }
-        }
-    }
-    Ok(all)
 }

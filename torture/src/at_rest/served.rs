@@ -8,8 +8,11 @@ use steadfast::{
     disk::sim::Rng,
 };
 
-use super::{Case, found, listing};
-use crate::damage::{LogRecord, Part, Place};
+use super::{Case, found};
+use crate::{
+    damage::{LogRecord, Part, Place},
+    files::listing,
+};
 
 /// The topics of what a repair puts over damage.
 const PLACEHOLDERS: [&str; 2] = ["STEADFAST_PLACEHOLDER", "_"];

@@ -4,6 +4,7 @@ use steadfast::{Message, QueueOffset, Store};
 
 use super::*;
 use crate::{
+    files::{copy, listing},
     message::{QUEUES, body, group, queue},
     writer::{Mode, options},
 };
@@ -29,30 +30,6 @@ fn filled(dir: &Path) {
     store.close().unwrap();
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), &target).unwrap()),
-        }
-    }
-}
-
-fn files(dir: &Path, root: &Path, all: &mut BTreeSet<(String, Vec<u8>)>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files(&path, root, all);
-        } else {
-            let name = path.strip_prefix(root).unwrap().display().to_string();
-            all.insert((name, fs::read(&path).unwrap()));
-        }
-    }
-}
-
 #[test]
 fn names_are_told_apart_and_in_kebab_case() {
     let names: BTreeSet<_> = Damage::all().iter().map(Damage::name).collect();
@@ -68,19 +45,17 @@ fn each_kind_changes_what_it_says_and_nothing_else() {
     let home = tempfile::tempdir().unwrap();
     let whole = home.path().join("whole");
     filled(&whole);
-    let mut before = BTreeSet::new();
-    files(&whole, &whole, &mut before);
+    let before = listing(&whole).unwrap();
     let mut not_done = Vec::new();
     for damage in Damage::all() {
         let dir = home.path().join(damage.name());
-        copy(&whole, &dir);
+        copy(&whole, &dir).unwrap();
         let Some(applied) = damage.apply(&dir, &mut Rng::new(7)).unwrap() else {
             not_done.push(damage.name());
             fs::remove_dir_all(&dir).unwrap();
             continue;
         };
-        let mut after = BTreeSet::new();
-        files(&dir, &dir, &mut after);
+        let after = listing(&dir).unwrap();
         let changed: BTreeSet<_> = before.symmetric_difference(&after).map(|(n, _)| n).collect();
         assert!(!changed.is_empty(), "{} did nothing", damage.name());
         for name in changed {

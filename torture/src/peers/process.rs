@@ -152,22 +152,3 @@ pub(crate) fn write_plan(path: &Path, puts: &[Put]) -> Result<Vec<(Put, Place)>>
     fs::write(path, text)?;
     Ok(plan.into_iter().filter_map(|put| put.place.map(|place| (put, place))).collect())
 }
-
-/// A copy of a directory with all that is in it.
-///
-/// # Errors
-///
-/// It cannot be copied.
-pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
-}

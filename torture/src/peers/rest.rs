@@ -18,9 +18,9 @@ use super::{
     ours,
     outcome::{Fault, Outcome, Row},
     peer::{Opening, Peer},
-    process::{Process, Silent, copy, write_plan},
+    process::{Process, Silent, write_plan},
 };
-use crate::{damage::Damage, writer::Mode};
+use crate::{damage::Damage, files::copy, writer::Mode};
 
 /// The kinds of damage, with the places where each is done; see [`crate::damage`].
 const FAULTS: &[(&str, &[&str])] = &[
