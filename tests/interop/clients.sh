@@ -101,15 +101,23 @@ client() {
   }
 }
 
+# acceptance NAME [-Dproperty...] -- ARGS...: the Java client's scenarios.
+acceptance() {
+  local name=$1 properties=()
+  shift
+  while [ "$1" != -- ]; do properties+=("$1"); shift; done
+  shift
+  client "$name" java "-Duser.home=$scratch/$name" "${properties[@]}" \
+    -cp "$target/rocketmq-java-acceptance-1.jar:$target/lib/*" interop.Main "$@"
+}
+
 java_profile() {
   local profile=$1
   shift
   echo "== Java client $version, profile $profile"
   build_java
   serve "$profile" "$@"
-  client "$profile" java "-Duser.home=$scratch/$profile" \
-    -cp "$target/rocketmq-java-acceptance-1.jar:$target/lib/*" \
-    interop.Main --namesrv "$names" --profile "$profile"
+  acceptance "$profile" -- --namesrv "$names" --profile "$profile"
   stop "$profile"
 }
 
@@ -122,10 +130,9 @@ story() {
   echo "== Java client $version, the broker is killed; what the client repeats is stored once"
   build_java
   mkdir "$scratch/story"
-  client story java "-Duser.home=$scratch/story" "-Ddata=$scratch/story/data" -Donce=true \
+  acceptance story "-Ddata=$scratch/story/data" -Donce=true \
     "-Dserve=$STEADFAST_BIN serve -o flushDiskType=SYNC_FLUSH -o idempotentSend=true" \
-    -cp "$target/rocketmq-java-acceptance-1.jar:$target/lib/*" \
-    interop.Main --namesrv none --profile story
+    -- --namesrv none --profile story
   "$STEADFAST_BIN" verify "$scratch/story/data" >"$scratch/story/verify" 2>&1 ||
     { echo "FAIL story: verify"; tail -n 5 "$scratch/story/verify"; failed=1; }
 }
@@ -136,8 +143,6 @@ real() {
 }
 
 cluster() {
-  local profile=(java "-Duser.home=$scratch" -cp "$target/rocketmq-java-acceptance-1.jar:$target/lib/*"
-    interop.Main --profile cluster --namesrv)
   build_java
   export NS_PORT=19876 BROKER_PORT=10911
   real stop
@@ -145,13 +150,13 @@ cluster() {
   echo "== Java client $version, a real broker and this one at a real name server"
   real start
   serve real-names -o brokerName=broker-b --namesrv "127.0.0.1:$NS_PORT"
-  client real-names "${profile[@]}" "127.0.0.1:$NS_PORT"
+  acceptance real-names -- --profile cluster --namesrv "127.0.0.1:$NS_PORT"
   stop real-names
   real stop
   echo "== Java client $version, a real broker and this one at this name server"
   serve own-names -o brokerName=broker-b
   REGISTER_VIA=$names NS_PORT=${names##*:} real broker
-  client own-names "${profile[@]}" "$names"
+  acceptance own-names -- --profile cluster --namesrv "$names"
   real stop
   stop own-names
 }
@@ -186,9 +191,7 @@ handover() {
 # phase NAME SCENARIO ROUND
 phase() {
   mkdir "$scratch/$1"
-  client "$1" java "-Duser.home=$scratch/$1" "-Dround=$3" \
-    -cp "$target/rocketmq-java-acceptance-1.jar:$target/lib/*" \
-    interop.Main --namesrv "127.0.0.1:$NS_PORT" --profile handover --only "$2"
+  acceptance "$1" "-Dround=$3" -- --namesrv "127.0.0.1:$NS_PORT" --profile handover --only "$2"
 }
 
 go_client() {
