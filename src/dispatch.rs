@@ -17,7 +17,7 @@ use crate::{
     log::{CommitLog, read::LogSlice},
     name::QueueKey,
     offset::PhysicalOffset,
-    queue::{ConsumeQueue, Put, QueueTable},
+    queue::{Before, ConsumeQueue, Put, QueueTable},
 };
 
 /// Records per step at most, so that the watermark moves while a long tail is worked off.
@@ -55,6 +55,8 @@ pub(crate) struct Dispatcher {
     /// Keys could not be put, so none are any more.
     pub(crate) index_behind: bool,
     levels: DelayLevels,
+    /// For catching up.
+    before: Before,
 }
 
 /// What to do about a record with keys: putting them into the index may touch its file.
@@ -81,13 +83,15 @@ impl Dispatcher {
             recent: vec![None; RECENT],
             index_behind: false,
             levels: DelayLevels::default(),
+            before: Before::default(),
         }
     }
 
     /// To be called when queues were replaced in their table: the one that is remembered here may
     /// not be in it any more, and what is put there would be seen by nobody.
-    pub(crate) fn forget_queue(&mut self) {
+    pub(crate) fn forget_queues(&mut self) {
         self.recent.fill(None);
+        self.before.clear();
     }
 
     /// Dispatches what is visible and not dispatched yet, at most a few thousand records. Returns
@@ -188,7 +192,7 @@ impl Dispatcher {
             at += view.size() as usize;
             records += 1;
             if view.has_queue_entry() {
-                self.put(targets.queues, &view, &found, offset)?;
+                self.put(targets, &view, &found, offset)?;
             }
             if indexed {
                 let (topic, store_time) = (view.topic(), view.store_time());
@@ -213,11 +217,12 @@ impl Dispatcher {
 
     fn put(
         &mut self,
-        queues: &QueueTable,
+        targets: Targets<'_>,
         view: &RecordView<'_>,
         found: &Found<'_>,
         offset: PhysicalOffset,
     ) -> Result<()> {
+        let queues = targets.queues;
         let (topic, id) = (view.topic(), view.queue_id());
         let slot = (id as usize).wrapping_add(topic.len() << 3) % RECENT;
         let known = match &self.recent[slot] {
@@ -237,6 +242,11 @@ impl Dispatcher {
             size: view.size(),
             tags_code: found.tags_code(view, &self.levels),
         };
+        let catching_up = queues.catching_up() && view.record_crc().is_none();
+        if catching_up && self.is_of_another(targets.log, &queue, view, offset) {
+            self.counts.conflicts += 1;
+            return Ok(());
+        }
         match queue.put(view.queue_offset(), entry) {
             Ok(Put::Appended | Put::Duplicate) => {}
             Ok(Put::Gap { missing }) => self.counts.gaps += missing,
@@ -247,5 +257,27 @@ impl Dispatcher {
         }
         self.recent[slot] = Some(queue);
         Ok(())
+    }
+
+    /// Whether the place that the record `view` claims in `queue` is that of a later record: the
+    /// queue's file says so, and so does that record.
+    fn is_of_another(
+        &mut self,
+        log: &CommitLog,
+        queue: &ConsumeQueue,
+        view: &RecordView<'_>,
+        offset: PhysicalOffset,
+    ) -> bool {
+        let at = view.queue_offset();
+        let Some(entry) = self.before.entry(queue, at).filter(|e| e.physical_offset > offset)
+        else {
+            return false;
+        };
+        let Ok(slice) = log.slice(entry.physical_offset, entry.size.into()) else { return false };
+        let Ok(other) = RecordView::parse(slice.bytes()) else { return false };
+        other.queue_offset() == at
+            && queue.key().is(other.topic(), other.queue_id())
+            && other.physical_offset() == entry.physical_offset
+            && other.verify().is_ok()
     }
 }

@@ -324,6 +324,7 @@ fn assemble(
     engine.queues.catch_up();
     dirty_and_bring_up(&mut engine, &inspected, unsynced, &told)?;
     engine.queues.caught_up();
+    engine.dispatcher.lock().forget_queues();
     let lost = derived.floors.raise(&engine.queues, &engine.consumers);
     // What was derived anew has anything behind its end.
     let as_left = inspected.clean && !engine.report.was_rebuilt();
@@ -370,7 +371,7 @@ fn bring_up(engine: &mut Engine, clean: bool, progress: &dyn Fn(u64)) -> Result<
             return brought;
         }
         broken.iter().for_each(|key| engine.queues.reset(key));
-        engine.dispatcher.lock().forget_queue();
+        engine.dispatcher.lock().forget_queues();
         let from = engine.log.start();
         engine.log.marks().dispatched.rewind(from.get());
         let lost = || format!("a queue file lost an entry queue={}", broken[0]);
@@ -407,7 +408,7 @@ fn settle_queues(engine: &mut Engine, lost: u64, as_left: bool, access: Access) 
             engine.queues.cut(queue.key(), queue.end())?;
         }
     }
-    engine.dispatcher.lock().forget_queue();
+    engine.dispatcher.lock().forget_queues();
     let ends = engine.queues.list().into_iter().map(|q| (q.key().clone(), q.end()));
     engine.log.set_sequence(Sequence::new(ends));
     Ok(())

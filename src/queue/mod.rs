@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod again;
+mod before;
 mod cache;
 mod consume;
 mod files;
@@ -28,6 +29,7 @@ mod search;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use before::Before;
 pub(crate) use consume::{ConsumeQueue, Put};
 use files::QueueFiles;
 pub(crate) use files::{QUEUES_DIR, QueueConfig, file_path};
@@ -119,6 +121,11 @@ impl QueueTable {
     /// The queues hold all there is. [`cut`](Self::cut) each at its end.
     pub(crate) fn caught_up(&self) {
         self.files.catching_up.store(false, Relaxed);
+    }
+
+    /// Whether that is going on.
+    pub(crate) fn catching_up(&self) -> bool {
+        self.files.catching_up.load(Relaxed)
     }
 
     /// How many queues there are.

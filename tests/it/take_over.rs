@@ -3,10 +3,10 @@
 
 use std::{fs, path::Path};
 
-use steadfast::{Finding, OnDamage};
+use steadfast::{Finding, OnDamage, RecordChecksum, Store};
 
 use crate::{
-    directory::{Left, SEGMENT_BYTES, check, filled, listing, open, segment_of},
+    directory::{Left, SEGMENT_BYTES, check, filled, listing, open, options, put, segment_of},
     foreign_files::refused,
 };
 
@@ -205,4 +205,53 @@ fn timer_messages_that_another_broker_did_not_deliver_are_told_of_and_left() {
     // Told once: at later opens it is no news.
     let store = open(dir, OnDamage::Refuse).unwrap();
     assert_eq!(told(&store), None, "{}", store.recovery());
+}
+
+#[test]
+fn a_rotten_queue_id_takes_no_other_message_s_place() {
+    let mut plain = options();
+    plain.record_checksum = RecordChecksum::Off;
+    // The first message of all, one within a file of its queue, and one of the last.
+    for rotten in [0, 99, 390] {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path();
+        let store = Store::builder(dir).options(plain.clone()).open().unwrap();
+        let mut kept = Vec::new();
+        put(&store, &mut kept, MESSAGES);
+        store.close().unwrap();
+        fs::remove_dir_all(dir.join("steadfast")).unwrap();
+        // Now it is in the queue 1, says the record, at the place of the next message.
+        let message = kept.remove(rotten);
+        assert_eq!((message.queue, kept[rotten].queue), (0, 1));
+        assert_eq!(message.offset, kept[rotten].offset);
+        let (path, at) = segment_of(dir, message.at.get());
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[at as usize + 15] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let look = Store::builder(dir).options(options()).open_read_only().unwrap();
+        check(&look, &kept, |_| false);
+        drop(look);
+        let store = open(dir, OnDamage::Refuse).unwrap();
+        check(&store, &kept, |_| false);
+        let told = store.recovery().to_string();
+        assert!(told.contains("conflicts=1"), "rotten={rotten}: {told}");
+        store.close().unwrap();
+        check(&open(dir, OnDamage::Refuse).unwrap(), &kept, |_| false);
+    }
+}
+
+#[test]
+fn a_short_queue_file_of_another_program_is_made_whole() {
+    let mut plain = options();
+    plain.record_checksum = RecordChecksum::Off;
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path();
+    let store = Store::builder(dir).options(plain).open().unwrap();
+    let mut kept = Vec::new();
+    put(&store, &mut kept, MESSAGES);
+    store.close().unwrap();
+    fs::remove_dir_all(dir.join("steadfast")).unwrap();
+    let file = dir.join("consumequeue/orders/1/00000000000000000000");
+    fs::OpenOptions::new().write(true).open(file).unwrap().set_len(20).unwrap();
+    check(&open(dir, OnDamage::Refuse).unwrap(), &kept, |_| false);
 }
