@@ -50,12 +50,11 @@ for line in sys.stdin:
 }
 
 build_java() {
-  local mark=$target/.complete-$version
+  local mark=$target/$version/.complete
   [ -f "$mark" ] && [ -z "$(find "$java_dir/src" "$java_dir/pom.xml" -newer "$mark")" ] && return
   need mvn
   echo "building the Java client $version"
-  # Not all of it: a real broker and its store may be there.
-  rm -rf "$target/classes" "$target/lib" "$target"/*.jar
+  rm -rf "${target:?}/$version"
   mvn -q -B -f "$java_dir/pom.xml" "-Drocketmq.version=$version" package </dev/null
   touch "$mark"
 }
@@ -108,7 +107,7 @@ acceptance() {
   while [ "$1" != -- ]; do properties+=("$1"); shift; done
   shift
   client "$name" java "-Duser.home=$scratch/$name" "${properties[@]}" \
-    -cp "$target/rocketmq-java-acceptance-1.jar:$target/lib/*" interop.Main "$@"
+    -cp "$target/$version/rocketmq-java-acceptance-1.jar:$target/$version/lib/*" interop.Main "$@"
 }
 
 java_profile() {
