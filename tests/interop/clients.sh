@@ -15,13 +15,16 @@
 # all           everything but cluster, handover and rust (the default)
 #
 # Needs a JDK 17, mvn, cargo; go for its part, which is skipped without. STEADFAST_BIN names a tool
-# that is built already; ROCKETMQ_CLIENT another version of the Java client (5.3.3).
+# that is built already; ROCKETMQ_CLIENT another version of the Java client than those below.
 # Exit status: 0 all passed, 1 something failed.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-version=${ROCKETMQ_CLIENT:-5.3.3}
+# The Java clients that `all` runs: the one that everything here was made with, and the newest.
+versions=(5.3.3 5.5.0)
+[ -z "${ROCKETMQ_CLIENT:-}" ] || versions=("$ROCKETMQ_CLIENT")
+version=${versions[0]}
 java_dir=$here/clients/java
 target=$java_dir/target
 scratch=$(mktemp -d)
@@ -111,13 +114,13 @@ acceptance() {
 }
 
 java_profile() {
-  local profile=$1
+  local profile=$1 name=$1-$version
   shift
   echo "== Java client $version, profile $profile"
   build_java
-  serve "$profile" "$@"
-  acceptance "$profile" -- --namesrv "$names" --profile "$profile"
-  stop "$profile"
+  serve "$name" "$@"
+  acceptance "$name" -- --namesrv "$names" --profile "$profile"
+  stop "$name"
 }
 
 main() { java_profile main -o transactionCheckInterval=5000; }
@@ -222,10 +225,13 @@ case ${1:-all} in
   go) go_client ;;
   rust) rust_client ;;
   all)
-    main
-    noauto
-    flushtimeout
-    optional
+    for version in "${versions[@]}"; do
+      main
+      noauto
+      flushtimeout
+      optional
+    done
+    version=${versions[0]}
     story
     go_client
     ;;
