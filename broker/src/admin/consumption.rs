@@ -1,6 +1,6 @@
 //! How far groups got.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::Serialize;
 use steadfast::{Group, QueueKey, QueueOffset, ReadLimit};
@@ -25,39 +25,83 @@ struct Progress {
 pub(super) fn of_group(core: &Arc<Core>, request: &Request) -> Result<Response, Refused> {
     let fields = request.fields();
     let name = fields.need("consumerGroup")?;
-    let group = Group::new(name).map_err(failed)?;
     let topics = match fields.get("topic").filter(|topic| !topic.is_empty()) {
         Some(topic) => [topic.to_owned()].into(),
         None => topics_consumed(core, name),
     };
-    // A topic that a group which is there no longer wants holds nobody up.
-    let wanted = core.clients.consumers(name).map(|seen| seen.subscriptions).unwrap_or_default();
-    let mut table = ByQueue::default();
-    let mut rows = 0;
-    for topic in &topics {
-        let Some((_, read, _)) = core.topics.shape(topic) else { continue };
-        if !wanted.is_empty() && !wanted.iter().any(|subscription| subscription.topic == *topic) {
-            continue;
-        }
-        rows += read.max(0) as usize;
-        if rows > ROWS_MOST {
-            let why = format!("{name} has more than {ROWS_MOST} queues; ask for one topic");
-            return Err(refuse(status::SYSTEM_ERROR, why));
-        }
-        for queue_id in 0..read {
-            let queue = QueueKey::new(topic, queue_id).map_err(failed)?;
-            let (_, end) = core.store.queue_range(&queue).unwrap_or_default();
-            let next = core.store.consumers().committed(&group, &queue).unwrap_or_default();
-            let progress = Progress {
-                broker_offset: end.get(),
-                consumer_offset: next.get(),
-                last_timestamp: stored_before(core, &queue, next),
-                pull_offset: next.get(),
-            };
-            table.push(&MessageQueue::new(core, topic, queue_id), &progress)?;
-        }
+    let mut found = Found::default();
+    found.look(core, name, &topics)?;
+    Ok(Response::ok().body(found.told()))
+}
+
+/// Where all groups are.
+pub(super) fn of_all(core: &Arc<Core>, _request: &Request) -> Result<Response, Refused> {
+    let (mut list, mut rows, mut behind) = (Vec::new(), 0, 0);
+    for group in core.store.consumers().groups() {
+        let name = group.as_str();
+        let mut found = Found { rows, ..Found::default() };
+        found.look(core, name, &topics_consumed(core, name))?;
+        let quoted = serde_json::to_string(name).map_err(failed)?;
+        list.push(format!("{{{quoted}:[{}]}}", found.told()));
+        rows = found.rows;
+        behind += found.behind;
     }
-    Ok(Response::ok().body(format!("{{\"consumeTps\":0.0,\"offsetTable\":{table}}}")))
+    let list = list.join(",");
+    let address = core.address;
+    Ok(Response::ok().body(format!(
+        "{{\"brokerAddr\":\"{address}\",\"consumeStatsList\":[{list}],\"totalDiff\":{behind},\
+         \"totalInflightDiff\":0}}"
+    )))
+}
+
+/// Where one group is.
+#[derive(Debug, Default)]
+struct Found {
+    table: ByQueue,
+    /// How many there are in the whole answer.
+    rows: usize,
+    /// Messages that are still to be consumed.
+    behind: u64,
+}
+
+impl Found {
+    fn look(&mut self, core: &Core, name: &str, topics: &BTreeSet<String>) -> Result<(), Refused> {
+        let group = Group::new(name).map_err(failed)?;
+        // A topic that a group which is there no longer wants holds nobody up.
+        let seen = core.clients.consumers(name);
+        let wanted = seen.map(|seen| seen.subscriptions).unwrap_or_default();
+        for topic in topics {
+            let Some((_, read, _)) = core.topics.shape(topic) else { continue };
+            let wants = || wanted.iter().any(|subscription| subscription.topic == *topic);
+            if !wanted.is_empty() && !wants() {
+                continue;
+            }
+            self.rows += read.max(0) as usize;
+            if self.rows > ROWS_MOST {
+                let why = format!("there are more than {ROWS_MOST} queues; ask for less");
+                return Err(refuse(status::SYSTEM_ERROR, why));
+            }
+            for queue_id in 0..read {
+                let queue = QueueKey::new(topic, queue_id).map_err(failed)?;
+                let (_, end) = core.store.queue_range(&queue).unwrap_or_default();
+                let next = core.store.consumers().committed(&group, &queue).unwrap_or_default();
+                self.behind += end.saturating_since(next);
+                let progress = Progress {
+                    broker_offset: end.get(),
+                    consumer_offset: next.get(),
+                    last_timestamp: stored_before(core, &queue, next),
+                    pull_offset: next.get(),
+                };
+                self.table.push(&MessageQueue::new(core, topic, queue_id), &progress)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `ConsumeStats`.
+    fn told(&self) -> String {
+        format!("{{\"consumeTps\":0.0,\"offsetTable\":{}}}", self.table)
+    }
 }
 
 #[derive(Debug, Serialize)]

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What is told about one group takes no more: the rest of it is kept as it is.
-const BYTES_MOST: usize = 16 << 10;
+const BYTES_MOST: usize = 2 << 10;
 /// As many objects as the policies of a group have, and some more.
 const OBJECTS_MOST: usize = 100;
 /// RocketMQ's own tool sets this many at most.

@@ -52,6 +52,7 @@ fn question(code: i32) -> Option<Answer> {
         request::QUERY_TOPIC_CONSUME_BY_WHO => clients::groups_of_topic,
         request::QUERY_TOPICS_BY_CONSUMER => clients::topics_of_group,
         request::GET_CONSUME_STATS => consumption::of_group,
+        request::GET_BROKER_CONSUME_STATS => consumption::of_all,
         request::QUERY_CONSUME_TIME_SPAN => consumption::time_spans,
         request::INVOKE_BROKER_TO_RESET_OFFSET => offsets::reset,
         request::CLONE_GROUP_OFFSET => offsets::clone,

@@ -15,6 +15,14 @@ pub(super) fn answer(routes: &Routes, request: &Request) -> Option<Result<Respon
         request::DELETE_TOPIC_IN_NAMESRV => delete(routes, request),
         request::GET_TOPICS_BY_CLUSTER => of_cluster(routes, request),
         request::GET_SYSTEM_TOPIC_LIST_FROM_NS => Ok(own(routes)),
+        // There are none, and a tool that takes away what it never put finds it gone.
+        request::DELETE_KV_CONFIG => Ok(Response::ok()),
+        request::GET_KV_CONFIG | request::GET_KVLIST_BY_NAMESPACE => {
+            Err(refuse(status::QUERY_NOT_FOUND, "this name server keeps no pairs"))
+        }
+        request::PUT_KV_CONFIG => {
+            Err(refuse(status::NO_PERMISSION, "this name server keeps no pairs"))
+        }
         request::GET_NAMESRV_CONFIG => Ok(Response::ok().body(SETTINGS)),
         request::UPDATE_NAMESRV_CONFIG => {
             let why = "nothing of this name server can be changed while it runs";
