@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Real RocketMQ clients against `steadfast serve`, one line a scenario.
 #
-#   tests/interop/clients.sh [main|noauto|flushtimeout|optional|story|cluster|handover|go|rust|all]
+#   tests/interop/clients.sh [PROFILE|all]
 #
 # main          the Java client: sends, consumers of all kinds, retries, delays, transactions
 # noauto        the same client, topics are not made by themselves
 # flushtimeout  the broker waits 0 ms for the disk
 # optional      messages for any time; what a broker may decline
+# admin         mqadmin: the commands of admin.txt
 # story         SYNC_FLUSH; while a Java producer and two consumers run, the broker is killed ten times
 # cluster       a real RocketMQ broker beside this one, at a real name server and at this one
 # handover      a real broker's directory is served on by this one, and handed back
@@ -128,6 +129,19 @@ noauto() { java_profile noauto -o autoCreateTopicEnable=false; }
 flushtimeout() { java_profile flushtimeout -o flushDiskType=SYNC_FLUSH -o syncFlushTimeout=0; }
 optional() { java_profile optional; }
 
+# All commands in one process: to start one for each takes minutes.
+admin() {
+  local name=admin-$version
+  echo "== mqadmin $version"
+  build_java
+  serve "$name"
+  cp "$here/clients/java/admin.txt" "$scratch/$name/"
+  client "$name" java "-Duser.home=$scratch/$name" \
+    -cp "$target/$version/rocketmq-java-acceptance-1.jar:$target/$version/lib/*" \
+    interop.Admin admin.txt "$names" "$broker"
+  stop "$name"
+}
+
 story() {
   echo "== Java client $version, the broker is killed; what the client repeats is stored once"
   build_java
@@ -221,7 +235,7 @@ rust_client() {
 
 build_tool
 case ${1:-all} in
-  main | noauto | flushtimeout | optional | story | cluster | handover) "$1" ;;
+  main | noauto | flushtimeout | optional | admin | story | cluster | handover) "$1" ;;
   go) go_client ;;
   rust) rust_client ;;
   all)
@@ -230,6 +244,7 @@ case ${1:-all} in
       noauto
       flushtimeout
       optional
+      admin
     done
     version=${versions[0]}
     story

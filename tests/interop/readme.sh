@@ -78,6 +78,7 @@ dependency() {
 }
 
 java_client() {
+  command -v mvn >/dev/null || { echo "readme: mvn is missing" >&2; exit 1; }
   local group artifact version
   IFS=: read -r group artifact version <<<"$(dependency Java)"
   cat >"$scratch/java/pom.xml" <<POM
@@ -92,6 +93,7 @@ POM
 }
 
 go_client() {
+  command -v go >/dev/null || { echo "SKIP readme-go: there is no Go here"; return; }
   (
     cd "$scratch/go"
     go mod init demo

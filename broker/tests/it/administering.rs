@@ -247,7 +247,8 @@ fn a_consumer_is_asked_and_its_answer_is_handed_on() {
     heartbeat(&mut consumer, "c");
     let fields = [("consumerGroup", "g"), ("clientId", "c"), ("jstackEnable", "true")];
     let opaque = client.start(307, &fields, b"").unwrap();
-    let (code, asked, _) = consumer.answer_next(b"fine");
+    let (question, code, asked, _) = consumer.next_question();
+    consumer.answer(question, b"fine");
     assert_eq!((code, asked["jstackEnable"].as_str()), (307, "true"));
     assert_eq!(client.finish(opaque).unwrap().body, b"fine");
 
@@ -255,7 +256,8 @@ fn a_consumer_is_asked_and_its_answer_is_handed_on() {
     client.until_there("t", 1);
     let fields = [("consumerGroup", "g"), ("clientId", "c"), ("msgId", id.as_str())];
     let opaque = client.start(309, &fields, b"").unwrap();
-    let (code, _, message) = consumer.answer_next(b"taken");
+    let (question, code, _, message) = consumer.next_question();
+    consumer.answer(question, b"taken");
     assert_eq!((code, crate::client::bodies(&message)), (309, vec![b"take this".to_vec()]));
     assert_eq!(client.finish(opaque).unwrap().body, b"taken");
 
@@ -264,6 +266,7 @@ fn a_consumer_is_asked_and_its_answer_is_handed_on() {
     // Who leaves instead of answering keeps nobody.
     let fields = [("consumerGroup", "g"), ("clientId", "c")];
     let opaque = client.start(307, &fields, b"").unwrap();
+    consumer.next_question();
     drop(consumer);
     assert!(client.finish(opaque).unwrap().remark.contains("did not answer"));
     running.stop();

@@ -104,23 +104,23 @@ impl Client {
         self.try_call(code, fields, body).unwrap()
     }
 
-    /// Answers the next request of the server's that wants it. Gives code, fields and body.
-    pub(crate) fn answer_next(
-        &mut self,
-        answer: &[u8],
-    ) -> (i64, BTreeMap<String, String>, Vec<u8>) {
+    /// The next request of the server's that wants an answer: its number, code, fields and body.
+    pub(crate) fn next_question(&mut self) -> (i64, i64, BTreeMap<String, String>, Vec<u8>) {
         loop {
             let (header, body) = self.next_frame().unwrap();
-            let code = header["code"].as_i64().unwrap();
-            let fields = fields_of(&header);
-            if header["flag"] != 0 {
-                self.pushed.push((code, fields, body));
-                continue;
+            let number = |name: &str| header[name].as_i64().unwrap();
+            let (code, fields) = (number("code"), fields_of(&header));
+            if number("flag") == 0 {
+                return (number("opaque"), code, fields, body);
             }
-            let header = json!({ "code": 0, "flag": 1, "opaque": header["opaque"] });
-            self.stream.write_all(&frame(&header, answer)).unwrap();
-            return (code, fields, body);
+            self.pushed.push((code, fields, body));
         }
+    }
+
+    /// Answers a request of the server's.
+    pub(crate) fn answer(&mut self, opaque: i64, body: &[u8]) {
+        let header = json!({ "code": 0, "flag": 1, "opaque": opaque });
+        self.stream.write_all(&frame(&header, body)).unwrap();
     }
 
     /// Sends a message with properties such as `TAGS=a`.
