@@ -219,20 +219,6 @@ impl Core {
             || own_topics(&self.config).iter().any(|own| own.topic_name == name)
     }
 
-    /// Takes a topic away, which is durable when this returns. Its messages stay in the log and in
-    /// their queues. Returns whether there was one.
-    pub(crate) fn delete_topic(&self, name: &str) -> io::Result<bool> {
-        // Only what is on the disk is below the mark: nothing that is acknowledged later, also
-        // after a crash that took the end of the log, can come to lie there.
-        self.store.flush().map_err(io::Error::other)?;
-        let mark = self.store.progress().durable;
-        let has_messages = self.store.queues().iter().any(|queue| queue.topic() == name);
-        let was_there = self.topics.delete(name, has_messages.then_some(mark))?;
-        self.topics.save()?;
-        self.registry.topic_gone(self, name);
-        Ok(was_there)
-    }
-
     /// When it was started.
     pub(crate) fn started(&self) -> i64 {
         self.started
