@@ -17,7 +17,7 @@ use tokio::{sync::Notify, task::JoinSet};
 use tracing::{info, warn};
 
 use crate::{
-    BrokerConfig,
+    BrokerConfig, admin,
     clients::Clients,
     config::Role,
     delay::{self, Progress},
@@ -39,6 +39,7 @@ use crate::{
     registration::{self, Registry},
     repeats::Repeats,
     scrub::{self, Scrub, Scrubbed},
+    stats::Stats,
     timer::{self, Timers},
     topics::{Creating, Topics},
     transaction::{self, Transactions},
@@ -51,6 +52,9 @@ const SAVE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) config: BrokerConfig,
+    /// Settings that may change while it runs; in `config` they are as at the start.
+    pub(crate) now: admin::Changeable,
+    pub(crate) stats: Stats,
     pub(crate) store: Kept,
     /// Where clients find us; part of the ids of messages.
     pub(crate) address: SocketAddr,
@@ -158,7 +162,7 @@ impl Core {
         if let Some(known) = self.groups.get(name) {
             return Ok(known);
         }
-        if self.config.auto_create_groups {
+        if self.now.auto_create_groups() {
             self.one_more_name(by)?;
         }
         self.group(name)
@@ -171,7 +175,7 @@ impl Core {
         }
         // Its retries and dead letters have topics of its name.
         names::check_group(name).map_err(|why| refuse(status::INVALID_PARAMETER, why))?;
-        let found = self.groups.get_or_create(name, self.config.auto_create_groups);
+        let found = self.groups.get_or_create(name, self.now.auto_create_groups());
         found.map_err(|why| refuse(status::SYSTEM_ERROR, why))?.ok_or_else(|| {
             let why = format!("subscription group [{name}] does not exist");
             refuse(status::SUBSCRIPTION_GROUP_NOT_EXIST, why)
@@ -206,6 +210,18 @@ impl Core {
         self.topics.save()?;
         self.registry.topic_changed(self, &topic);
         Ok(())
+    }
+
+    /// Whether a topic is one that each broker has.
+    pub(crate) fn is_own_topic(&self, name: &str) -> bool {
+        names::is_forbidden(name)
+            || Topics::is_fixed(name)
+            || own_topics(&self.config).iter().any(|own| own.topic_name == name)
+    }
+
+    /// When it was started.
+    pub(crate) fn started(&self) -> i64 {
+        self.started
     }
 
     /// Writes the small files that changed. What fails is told and tried again.
@@ -414,6 +430,8 @@ fn open_core(
     let consumers = store.consumers();
     let positions = consumers.groups().iter().map(|group| consumers.of_group(group).len()).sum();
     Ok(Core {
+        now: admin::Changeable::of(&config),
+        stats: Stats::default(),
         store: Kept::new(store),
         address,
         topics,
@@ -461,6 +479,9 @@ fn find_topics(topics: &Topics, store: &Store, data: &Path) {
         *most = queue.queue_id().saturating_add(1).max(*most);
     }
     for (name, count) in queues {
+        if !topics.is_found(&name, store) {
+            continue;
+        }
         let topic = TopicConfig::new(name.clone(), count, perm::READ_WRITE);
         if topics.add_missing(topic) {
             info!(topic = %name, queues = count, data = %data.display(), "found by its messages");
@@ -473,6 +494,7 @@ async fn housekeeping(core: Arc<Core>) {
     loop {
         tokio::select! {
             _ = tick.tick() => {
+                core.stats.tick();
                 core.clients.expire(Instant::now());
                 core.locks.expire(Instant::now());
                 let saving = core.clone();

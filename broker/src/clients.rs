@@ -1,5 +1,7 @@
 //! Who is connected: the members of producer and consumer groups.
 
+mod seen;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -12,9 +14,11 @@ use serde::Deserialize;
 use crate::{
     limits::{MEMBERSHIPS_MOST, SUBSCRIPTIONS_MOST},
     net::Connection,
-    protocol::request,
+    protocol::{Program, request},
     subscription::{Filter, SubscriptionData},
 };
+
+pub(crate) use seen::{ClientSeen, SubscriptionSeen};
 
 /// A client that sent no heartbeat for so long is gone. As in RocketMQ.
 const SILENT_MOST: Duration = Duration::from_secs(120);
@@ -39,6 +43,8 @@ pub(crate) struct ProducerData {
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct ConsumerData {
     pub(crate) group_name: String,
+    pub(crate) consume_type: String,
+    pub(crate) consume_from_where: String,
     pub(crate) message_model: String,
     pub(crate) subscription_data_set: Vec<SubscriptionData>,
 }
@@ -46,8 +52,17 @@ pub(crate) struct ConsumerData {
 #[derive(Debug)]
 struct Member {
     client_id: String,
+    program: Program,
     connection: Arc<Connection>,
     heard: Instant,
+}
+
+/// Who sends a heartbeat.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct From<'a> {
+    pub(crate) client: &'a str,
+    pub(crate) program: Program,
+    pub(crate) connection: &'a Arc<Connection>,
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +70,26 @@ struct ConsumerGroup {
     /// By the number of their connection.
     members: BTreeMap<u64, Member>,
     /// By topic: the newest that any member told.
-    subscriptions: HashMap<String, (i64, Filter)>,
+    subscriptions: HashMap<String, Subscription>,
+    /// As its newest member told, for who asks.
+    manner: Manner,
+}
+
+/// What a group wants of a topic.
+#[derive(Debug)]
+struct Subscription {
+    version: i64,
+    filter: Filter,
+    /// As it was told. No longer than what a filter may be.
+    text: String,
+}
+
+/// How a group consumes, in RocketMQ's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Manner {
+    pub(crate) kind: &'static str,
+    pub(crate) begins: &'static str,
+    pub(crate) model: &'static str,
 }
 
 /// The groups that one connection is in.
@@ -123,16 +157,12 @@ impl Clients {
     /// # Errors
     ///
     /// Why it cannot be taken in.
-    pub(crate) fn heard_of_producer(
-        &self,
-        group: &str,
-        client: &str,
-        by: &Arc<Connection>,
-    ) -> Result<(), String> {
+    pub(crate) fn heard_of_producer(&self, group: &str, from: From<'_>) -> Result<(), String> {
+        let number = from.connection.number;
         let mut tables = self.tables.lock();
-        tables.join(by.number, group, |of| &mut of.producers)?;
+        tables.join(number, group, |of| &mut of.producers)?;
         let members = tables.producers.entry(group.to_owned()).or_default();
-        members.insert(by.number, Member::new(client, by));
+        members.insert(number, Member::new(from));
         Ok(())
     }
 
@@ -145,25 +175,26 @@ impl Clients {
     pub(crate) fn heard_of_consumer(
         &self,
         consumer: &ConsumerData,
-        client: &str,
-        by: &Arc<Connection>,
+        from: From<'_>,
         notify: bool,
     ) -> Result<(), String> {
         // Everybody's pulls wait for the lock: what takes time is done before.
         let filters = consumer.subscription_data_set.iter().filter_map(|data| {
             let kind = data.expression_type.as_deref();
             let filter = Filter::parse(&data.sub_string, kind, self.sql).ok()?;
-            Some((&data.topic, data.sub_version, filter))
+            Some((&data.topic, data, filter))
         });
         let filters: Vec<_> = filters.collect();
         let told: HashSet<&String> =
             consumer.subscription_data_set.iter().map(|data| &data.topic).collect();
         let mut tables = self.tables.lock();
         let tables = &mut *tables;
-        tables.join(by.number, &consumer.group_name, |of| &mut of.consumers)?;
+        let number = from.connection.number;
+        tables.join(number, &consumer.group_name, |of| &mut of.consumers)?;
         let group = tables.consumers.entry(consumer.group_name.clone()).or_default();
-        let known = group.members.insert(by.number, Member::new(client, by));
-        let mut changed = known.is_none_or(|known| known.client_id != client);
+        group.manner = Manner::of(consumer);
+        let known = group.members.insert(number, Member::new(from));
+        let mut changed = known.is_none_or(|known| known.client_id != from.client);
         // Who left a topic out no longer wants it.
         if group.members.len() == 1 {
             let before = group.subscriptions.len();
@@ -172,17 +203,19 @@ impl Clients {
         }
         let mut room = SUBSCRIPTIONS_MOST.saturating_sub(group.subscriptions.len());
         let mut full = false;
-        for (topic, version, filter) in filters {
+        for (topic, data, filter) in filters {
+            let (version, text) = (data.sub_version, data.sub_string.clone());
             match group.subscriptions.get_mut(topic) {
-                Some((known, _)) if *known > version => {}
+                Some(known) if known.version > version => {}
                 Some(known) => {
-                    changed |= known.1 != filter;
-                    *known = (version, filter);
+                    changed |= known.filter != filter;
+                    *known = Subscription { version, filter, text };
                 }
                 None if room == 0 => full = true,
                 None => {
                     room -= 1;
-                    group.subscriptions.insert(topic.clone(), (version, filter));
+                    let new = Subscription { version, filter, text };
+                    group.subscriptions.insert(topic.clone(), new);
                     changed = true;
                 }
             }
@@ -243,7 +276,7 @@ impl Clients {
         let tables = self.tables.lock();
         let Some(group) = tables.consumers.get(group) else { return Wanted::NoGroup };
         let found = group.subscriptions.get(topic);
-        found.map_or(Wanted::NoTopic, |(_, filter)| Wanted::Filter(filter.clone()))
+        found.map_or(Wanted::NoTopic, |found| Wanted::Filter(found.filter.clone()))
     }
 
     /// Some member of a producer group, another one with each `turn`.
@@ -256,8 +289,13 @@ impl Clients {
 }
 
 impl Member {
-    fn new(client: &str, by: &Arc<Connection>) -> Self {
-        Self { client_id: client.to_owned(), connection: by.clone(), heard: Instant::now() }
+    fn new(from: From<'_>) -> Self {
+        Self {
+            client_id: from.client.to_owned(),
+            program: from.program,
+            connection: from.connection.clone(),
+            heard: Instant::now(),
+        }
     }
 }
 

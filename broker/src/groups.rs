@@ -72,6 +72,18 @@ struct Table {
     rest: Map<String, Value>,
 }
 
+impl Table {
+    /// Why there is no room for a group of that name, if so.
+    fn check_room(&self, name: &str) -> Result<(), String> {
+        let groups = &self.subscription_group_table;
+        if groups.len() >= GROUPS_MOST && !groups.contains_key(name) {
+            let number = groups.len();
+            return Err(format!("there are {number} groups already, at most {GROUPS_MOST}"));
+        }
+        Ok(())
+    }
+}
+
 /// All groups of one broker.
 #[derive(Debug)]
 pub(crate) struct Groups {
@@ -110,18 +122,45 @@ impl Groups {
             return Ok(None);
         }
         let mut table = self.table.write();
+        table.check_room(name)?;
         let groups = &mut table.subscription_group_table;
-        if groups.len() >= GROUPS_MOST && !groups.contains_key(name) {
-            return Err(format!(
-                "there are {} groups already, at most {GROUPS_MOST}",
-                groups.len()
-            ));
-        }
         let group = groups.entry(name.to_owned()).or_insert_with(|| Group::new(name)).clone();
+        self.count_change(&mut table);
+        Ok(Some(group))
+    }
+
+    /// Takes a group in, in the place of one with its name.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no room for it.
+    pub(crate) fn put(&self, group: Group) -> Result<(), String> {
+        let mut table = self.table.write();
+        table.check_room(&group.group_name)?;
+        table.subscription_group_table.insert(group.group_name.clone(), group);
+        self.count_change(&mut table);
+        Ok(())
+    }
+
+    /// Takes a group out. Returns whether there was one.
+    pub(crate) fn remove(&self, name: &str) -> bool {
+        let mut table = self.table.write();
+        let was_there = table.subscription_group_table.remove(name).is_some();
+        if was_there {
+            self.count_change(&mut table);
+        }
+        was_there
+    }
+
+    fn count_change(&self, table: &mut Table) {
         table.data_version.counter += 1;
         table.data_version.timestamp = crate::now_millis();
         self.file.set_changed();
-        Ok(Some(group))
+    }
+
+    /// All of them, as RocketMQ tells of them.
+    pub(crate) fn snapshot(&self) -> impl Serialize + use<> {
+        self.table.read().clone()
     }
 
     /// How often a message comes back to that group at most.

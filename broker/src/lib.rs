@@ -16,6 +16,7 @@
 //! # }
 //! ```
 
+mod admin;
 mod back;
 mod broker;
 mod clients;
@@ -44,6 +45,7 @@ mod repeats;
 mod scrub;
 mod send;
 mod sql;
+mod stats;
 mod subscription;
 mod timer;
 mod timercheck;

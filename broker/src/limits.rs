@@ -64,8 +64,13 @@ impl Count {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// So many less.
+    pub(crate) fn give_back_many(&self, number: usize) {
+        let less = |n: usize| Some(n.saturating_sub(number));
+        let _before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
     /// How many there are.
-    #[cfg(test)]
     pub(crate) fn get(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }

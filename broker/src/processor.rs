@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    back, blocking,
+    admin, back, blocking,
     broker::Core,
-    clients::Heartbeat,
+    clients::{self, Heartbeat},
     limits::OBJECTS_MOST,
     locks::{LockBody, LockedBody},
     names,
@@ -39,6 +39,9 @@ impl Handler for Processor {
                 pull::pull(core, connection, &request, reply);
             }
             request::CONSUMER_SEND_MSG_BACK => back::send_back(core, &request, reply),
+            request::GET_CONSUMER_RUNNING_INFO | request::CONSUME_MESSAGE_DIRECTLY => {
+                admin::ask_consumer(core, &request, reply);
+            }
             _ => {
                 let answer = self.answer(connection, &request);
                 reply.send(&answer.unwrap_or_else(|refused| *refused));
@@ -108,10 +111,10 @@ impl Processor {
             }
             request::CHECK_CLIENT_CONFIG => self.check_client(request),
             request::UPDATE_AND_CREATE_TOPIC => self.put_topic(request),
-            code => Err(refuse(
-                status::REQUEST_CODE_NOT_SUPPORTED,
-                format!(" request type {code} not supported"),
-            )),
+            code => admin::answer(core, request).unwrap_or_else(|| {
+                let why = format!(" request type {code} not supported");
+                Err(refuse(status::REQUEST_CODE_NOT_SUPPORTED, why))
+            }),
         }
     }
 
@@ -123,6 +126,7 @@ impl Processor {
         let heartbeat: Heartbeat = request.json(OBJECTS_MOST)?;
         let core = &self.core;
         let client = &heartbeat.client_id;
+        let from = clients::From { client, program: request.header.program, connection };
         let too_much = |why| refuse(status::SYSTEM_ERROR, why);
         heartbeat.check().map_err(too_much)?;
         let mut answer = Ok(());
@@ -145,11 +149,11 @@ impl Processor {
                 core.make_topic(TopicConfig::new(topic, queues, perm::READ_WRITE));
             }
             let notify = group.notify_consumer_ids_changed_enable;
-            let heard = core.clients.heard_of_consumer(consumer, client, connection, notify);
+            let heard = core.clients.heard_of_consumer(consumer, from, notify);
             heard.map_err(too_much)?;
         }
         for producer in &heartbeat.producer_data_set {
-            let heard = core.clients.heard_of_producer(&producer.group_name, client, connection);
+            let heard = core.clients.heard_of_producer(&producer.group_name, from);
             heard.map_err(too_much)?;
         }
         answer?;

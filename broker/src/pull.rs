@@ -104,7 +104,7 @@ fn prepare(core: &Core, by: &Connection, request: &Request) -> Result<Pull, Refu
     let flags: i32 = fields.parse_or("sysFlag", 0)?;
     let wait: u64 = fields.parse_or("suspendTimeoutMillis", 0)?;
     let committed: i64 = fields.parse_or("commitOffset", -1)?;
-    if core.config.permission & perm::READ == 0 {
+    if core.now.permission() & perm::READ == 0 {
         let why = format!("the broker {} must not be read (brokerPermission)", core.config.name);
         return Err(refuse(status::NO_PERMISSION, why));
     }
@@ -128,7 +128,7 @@ fn prepare(core: &Core, by: &Connection, request: &Request) -> Result<Pull, Refu
     if flags & FLAG_COMMIT != 0 && committed >= 0 {
         commit_by(by, core, group, &queue, committed as u64)?;
     }
-    let bytes_most = core.config.answer_bytes_most;
+    let bytes_most = core.now.answer_bytes_most();
     let bytes = u64::try_from(bytes).unwrap_or(bytes_most).clamp(1, bytes_most);
     Ok(Pull {
         queue,
@@ -229,6 +229,7 @@ fn look(core: &Core, pull: &Pull, from: QueueOffset) -> Found {
             }
         }
         Ok(found) => {
+            core.stats.got(&found.records);
             let response = answer(status::SUCCESS, range(found.next), "FOUND");
             Found::Answer(response.body(found.records))
         }

@@ -60,6 +60,7 @@ impl Outgoing {
 
     /// As the store takes it.
     pub(crate) fn message<'a>(&'a self, core: &Core, queue: &'a QueueKey) -> Message<'a> {
+        core.stats.put();
         let message = Message::new(queue, &self.body)
             .encoded_properties(self.properties.as_bytes())
             .flag(self.flag)

@@ -47,6 +47,14 @@ impl Registry {
         }
     }
 
+    /// There is no such topic here any more. Other name servers are told by who deleted it, as in
+    /// RocketMQ.
+    pub(crate) fn topic_gone(&self, core: &Core, topic: &str) {
+        if let Self::Embedded(routes) = self {
+            routes.remove_topic(topic, |broker| broker == core.config.name);
+        }
+    }
+
     /// Registers with all topics at the name server in this process.
     pub(crate) fn register_embedded(&self, core: &Core) {
         if let Self::Embedded(routes) = self {

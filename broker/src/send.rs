@@ -190,7 +190,7 @@ fn destination(
     by: &Connection,
     header: &SendHeader<'_>,
 ) -> Result<(String, i32), Refused> {
-    if core.config.permission & perm::WRITE == 0 {
+    if core.now.permission() & perm::WRITE == 0 {
         let why =
             format!("the broker {} must not be written to (brokerPermission)", core.config.name);
         return Err(refuse(status::NO_PERMISSION, why));

@@ -1,8 +1,14 @@
 //! The topics of a broker and what may be done with them, in `config/topics.json`.
 
-use std::{collections::HashMap, io, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    path::Path,
+};
 
 use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use steadfast::{PhysicalOffset, QueueOffset, Store};
 
 use crate::{
     files::{self, Saver},
@@ -36,6 +42,18 @@ pub(crate) struct Topics {
 struct Table {
     topics: HashMap<String, TopicConfig>,
     queues: usize,
+    /// Topics that were deleted while they had messages, and how far the log had got.
+    deleted: BTreeMap<String, u64>,
+}
+
+/// The file: RocketMQ's, and one member that it passes by.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct OnDisk {
+    #[serde(flatten)]
+    topics: TopicTable,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    steadfast_deleted: BTreeMap<String, u64>,
 }
 
 fn queues_of(topic: &TopicConfig) -> usize {
@@ -46,7 +64,7 @@ impl Table {
     fn of(topics: impl IntoIterator<Item = (String, TopicConfig)>) -> Self {
         let topics: HashMap<_, _> = topics.into_iter().collect();
         let queues = topics.values().map(queues_of).sum();
-        Self { topics, queues }
+        Self { topics, queues, deleted: BTreeMap::new() }
     }
 
     /// Why there is no room for a topic that a client wants, if so. What is there already, and
@@ -65,8 +83,13 @@ impl Table {
         Ok(())
     }
 
+    fn sorted(&self) -> BTreeMap<String, TopicConfig> {
+        self.topics.iter().map(|(name, topic)| (name.clone(), topic.clone())).collect()
+    }
+
     fn insert(&mut self, topic: TopicConfig) {
         let more = queues_of(&topic);
+        self.deleted.remove(&topic.topic_name);
         let old = self.topics.insert(topic.topic_name.clone(), topic);
         let less = old.as_ref().map_or(0, queues_of);
         self.queues = self.queues.saturating_add(more).saturating_sub(less);
@@ -91,10 +114,12 @@ impl Topics {
     pub(crate) fn open(data: &Path, own: &[TopicConfig]) -> io::Result<Self> {
         let path = data.join("config/topics.json");
         let way_out = ", or remove it: topics with messages are found again";
-        let table: TopicTable = files::load_json(&path, way_out)?;
-        let version = table.data_version;
+        let on_disk: OnDisk = files::load_json(&path, way_out)?;
+        let version = on_disk.topics.data_version;
+        let mut table = Table::of(on_disk.topics.topic_config_table);
+        table.deleted = on_disk.steadfast_deleted;
         let topics = Self {
-            table: RwLock::new(Table::of(table.topic_config_table)),
+            table: RwLock::new(table),
             version: Mutex::new(version),
             file: Saver::new(path),
         };
@@ -200,6 +225,48 @@ impl Topics {
         Ok(())
     }
 
+    /// Whether each broker has a topic of that name, whatever its settings.
+    pub(crate) fn is_fixed(name: &str) -> bool {
+        OWN.iter().any(|(own, _)| *own == name)
+    }
+
+    /// Takes a topic out. `mark` says how far the log had got, if the topic has messages: those
+    /// before it do not bring it back at the next start. Returns whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for one more mark.
+    pub(crate) fn delete(&self, name: &str, mark: Option<PhysicalOffset>) -> io::Result<bool> {
+        let mut table = self.table.write();
+        if mark.is_some() && table.deleted.len() >= TOPICS_MOST {
+            let why = format!("{TOPICS_MOST} deleted topics still have messages, that is all");
+            return Err(io::Error::other(why));
+        }
+        let Some(old) = table.topics.remove(name) else { return Ok(false) };
+        table.queues = table.queues.saturating_sub(queues_of(&old));
+        if let Some(mark) = mark {
+            // In one piece with the topic's end: what is saved has both or neither.
+            table.deleted.insert(name.to_owned(), mark.get());
+        }
+        drop(table);
+        self.count_change();
+        Ok(true)
+    }
+
+    /// Whether the messages of a topic that nothing else tells of say that there is one: not if it
+    /// was deleted after the last of them.
+    pub(crate) fn is_found(&self, name: &str, store: &Store) -> bool {
+        let Some(mark) = self.table.read().deleted.get(name).copied() else { return true };
+        let queues = store.queues();
+        queues.iter().filter(|queue| queue.topic() == name).any(|queue| {
+            let last = store.queue_range(queue).and_then(|(min, end)| {
+                let last = (end > min).then(|| QueueOffset::new(end.get() - 1))?;
+                store.queue_items(queue, last, 1).ok()?.pop()
+            });
+            last.is_some_and(|last| last.physical_offset.get() >= mark)
+        })
+    }
+
     fn count_change(&self) {
         let mut version = self.version.lock();
         version.counter += 1;
@@ -210,10 +277,7 @@ impl Topics {
     /// All of them, as a name server is told.
     pub(crate) fn snapshot(&self) -> TopicTable {
         let data_version = self.version.lock().clone();
-        let table = self.table.read();
-        let topics =
-            table.topics.iter().map(|(name, topic)| (name.clone(), topic.clone())).collect();
-        TopicTable { data_version, topic_config_table: topics }
+        TopicTable { data_version, topic_config_table: self.table.read().sorted() }
     }
 
     /// Writes the file if anything changed since.
@@ -222,7 +286,15 @@ impl Topics {
     ///
     /// The path and why it cannot be written; the next call tries again.
     pub(crate) fn save(&self) -> io::Result<()> {
-        self.file.save(|| serde_json::to_vec_pretty(&self.snapshot()))
+        self.file.save(|| {
+            let data_version = self.version.lock().clone();
+            // Topics and marks as they are at one time.
+            let table = self.table.read();
+            let topics = TopicTable { data_version, topic_config_table: table.sorted() };
+            let steadfast_deleted = table.deleted.clone();
+            drop(table);
+            serde_json::to_vec_pretty(&OnDisk { topics, steadfast_deleted })
+        })
     }
 }
 

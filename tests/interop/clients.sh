@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Real RocketMQ clients against `steadfast serve`, one line a scenario.
 #
-#   tests/interop/clients.sh [main|noauto|flushtimeout|optional|story|cluster|handover|go|rust|all]
+#   tests/interop/clients.sh [PROFILE|all]
 #
 # main          the Java client: sends, consumers of all kinds, retries, delays, transactions
 # noauto        the same client, topics are not made by themselves
 # flushtimeout  the broker waits 0 ms for the disk
 # optional      messages for any time; what a broker may decline
+# admin         mqadmin: the commands of admin.txt
 # story         SYNC_FLUSH; while a Java producer and two consumers run, the broker is killed ten times
 # cluster       a real RocketMQ broker beside this one, at a real name server and at this one
 # handover      a real broker's directory is served on by this one, and handed back
@@ -15,13 +16,16 @@
 # all           everything but cluster, handover and rust (the default)
 #
 # Needs a JDK 17, mvn, cargo; go for its part, which is skipped without. STEADFAST_BIN names a tool
-# that is built already; ROCKETMQ_CLIENT another version of the Java client (5.3.3).
+# that is built already; ROCKETMQ_CLIENT another version of the Java client than those below.
 # Exit status: 0 all passed, 1 something failed.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-version=${ROCKETMQ_CLIENT:-5.3.3}
+# The Java clients that `all` runs: the one that everything here was made with, and the newest.
+versions=(5.3.3 5.5.0)
+[ -z "${ROCKETMQ_CLIENT:-}" ] || versions=("$ROCKETMQ_CLIENT")
+version=${versions[0]}
 java_dir=$here/clients/java
 target=$java_dir/target
 scratch=$(mktemp -d)
@@ -50,12 +54,11 @@ for line in sys.stdin:
 }
 
 build_java() {
-  local mark=$target/.complete-$version
+  local mark=$target/$version/.complete
   [ -f "$mark" ] && [ -z "$(find "$java_dir/src" "$java_dir/pom.xml" -newer "$mark")" ] && return
   need mvn
   echo "building the Java client $version"
-  # Not all of it: a real broker and its store may be there.
-  rm -rf "$target/classes" "$target/lib" "$target"/*.jar
+  rm -rf "${target:?}/$version"
   mvn -q -B -f "$java_dir/pom.xml" "-Drocketmq.version=$version" package </dev/null
   touch "$mark"
 }
@@ -108,23 +111,36 @@ acceptance() {
   while [ "$1" != -- ]; do properties+=("$1"); shift; done
   shift
   client "$name" java "-Duser.home=$scratch/$name" "${properties[@]}" \
-    -cp "$target/rocketmq-java-acceptance-1.jar:$target/lib/*" interop.Main "$@"
+    -cp "$target/$version/rocketmq-java-acceptance-1.jar:$target/$version/lib/*" interop.Main "$@"
 }
 
 java_profile() {
-  local profile=$1
+  local profile=$1 name=$1-$version
   shift
   echo "== Java client $version, profile $profile"
   build_java
-  serve "$profile" "$@"
-  acceptance "$profile" -- --namesrv "$names" --profile "$profile"
-  stop "$profile"
+  serve "$name" "$@"
+  acceptance "$name" -- --namesrv "$names" --profile "$profile"
+  stop "$name"
 }
 
 main() { java_profile main -o transactionCheckInterval=5000; }
 noauto() { java_profile noauto -o autoCreateTopicEnable=false; }
 flushtimeout() { java_profile flushtimeout -o flushDiskType=SYNC_FLUSH -o syncFlushTimeout=0; }
 optional() { java_profile optional; }
+
+# All commands in one process: to start one for each takes minutes.
+admin() {
+  local name=admin-$version
+  echo "== mqadmin $version"
+  build_java
+  serve "$name"
+  cp "$here/clients/java/admin.txt" "$scratch/$name/"
+  client "$name" java "-Duser.home=$scratch/$name" \
+    -cp "$target/$version/rocketmq-java-acceptance-1.jar:$target/$version/lib/*" \
+    interop.Admin admin.txt "$names" "$broker"
+  stop "$name"
+}
 
 story() {
   echo "== Java client $version, the broker is killed; what the client repeats is stored once"
@@ -219,14 +235,18 @@ rust_client() {
 
 build_tool
 case ${1:-all} in
-  main | noauto | flushtimeout | optional | story | cluster | handover) "$1" ;;
+  main | noauto | flushtimeout | optional | admin | story | cluster | handover) "$1" ;;
   go) go_client ;;
   rust) rust_client ;;
   all)
-    main
-    noauto
-    flushtimeout
-    optional
+    for version in "${versions[@]}"; do
+      main
+      noauto
+      flushtimeout
+      optional
+      admin
+    done
+    version=${versions[0]}
     story
     go_client
     ;;

@@ -1,5 +1,6 @@
 //! The name server: brokers register here, clients ask here where topics are.
 
+mod admin;
 pub(crate) mod data;
 mod routes;
 mod standalone;
@@ -52,6 +53,9 @@ impl Directory {
                 json_body(&TopicList { topic_list: self.routes.topics() })
             }
             code => {
+                if let Some(answer) = admin::answer(&self.routes, request) {
+                    return answer;
+                }
                 let why = format!(" request type {code} not supported by this name server");
                 return Err(refuse(status::REQUEST_CODE_NOT_SUPPORTED, why));
             }

@@ -173,6 +173,21 @@ impl Routes {
         self.tables.lock().topics.keys().cloned().collect()
     }
 
+    /// The names of the topics of a cluster.
+    pub(crate) fn topics_of(&self, cluster: &str) -> Vec<String> {
+        let tables = self.tables.lock();
+        let in_cluster = |live: &&Live| live.registration.cluster == cluster;
+        let members: BTreeSet<_> = tables
+            .live
+            .values()
+            .filter(in_cluster)
+            .map(|l| l.registration.broker.as_str())
+            .collect();
+        let all = tables.topics.iter();
+        let of = all.filter(|(_, brokers)| brokers.keys().any(|b| members.contains(b.as_str())));
+        of.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Takes in one topic of a broker that is registered, at once.
     pub(crate) fn add_topic(&self, broker: &str, topic: &TopicConfig) {
         let mut tables = self.tables.lock();
@@ -181,6 +196,35 @@ impl Routes {
             let of_topic = tables.topics.entry(topic.topic_name.clone()).or_default();
             of_topic.insert(broker.to_owned(), queues);
         }
+    }
+
+    /// Takes a topic away from the brokers for which `of` says so.
+    pub(crate) fn remove_topic(&self, topic: &str, of: impl Fn(&str) -> bool) {
+        let mut tables = self.tables.lock();
+        if let Some(brokers) = tables.topics.get_mut(topic) {
+            brokers.retain(|name, _| !of(name));
+            if brokers.is_empty() {
+                tables.topics.remove(topic);
+            }
+        }
+    }
+
+    /// Whether a broker is in a cluster.
+    pub(crate) fn is_in(&self, broker: &str, cluster: &str) -> bool {
+        let tables = self.tables.lock();
+        tables.broker(broker).is_some_and(|broker| broker.cluster == cluster)
+    }
+
+    /// Changes what may be done with all topics of a broker, until it registers them anew. Returns
+    /// how many there are.
+    pub(crate) fn set_permissions(&self, broker: &str, change: impl Fn(i32) -> i32) -> usize {
+        let mut tables = self.tables.lock();
+        let mut changed = 0;
+        for queues in tables.topics.values_mut().filter_map(|brokers| brokers.get_mut(broker)) {
+            queues.perm = change(queues.perm);
+            changed += 1;
+        }
+        changed
     }
 }
 

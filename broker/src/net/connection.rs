@@ -16,6 +16,7 @@ use tokio::{net::TcpStream, time::Instant};
 use tracing::debug;
 
 use super::{
+    asked::Asked,
     outbox::{Outbox, UNWRITTEN_MOST},
     server::{Handler, Stop},
 };
@@ -30,6 +31,8 @@ const IDLE_MOST: Duration = Duration::from_secs(120);
 const READ: usize = 64 << 10;
 /// So many requests are handled before others' tasks have their turn.
 const AT_ONCE: usize = 64;
+/// So long a peer has for its answer to a question of ours.
+const ANSWER_MOST: Duration = Duration::from_secs(10);
 /// So long a stop waits for what was asked before to be answered, and the answers to be taken.
 const DRAIN_MOST: Duration = Duration::from_secs(5);
 
@@ -41,6 +44,7 @@ pub(crate) struct Connection {
     /// What it made the broker remember.
     pub(crate) used: Used,
     outbox: Outbox,
+    asked: Asked,
     closed: Stop,
     next_opaque: AtomicI32,
 }
@@ -52,6 +56,7 @@ impl Connection {
             peer,
             used: Used::default(),
             outbox: Outbox::default(),
+            asked: Asked::default(),
             closed: Stop::new(),
             next_opaque: AtomicI32::new(1),
         }
@@ -68,9 +73,26 @@ impl Connection {
         self.outbox.put(|out| encode_request((code, opaque), false, fields, body, out));
     }
 
+    /// Asks the peer, and waits for its answer; `None` if none comes.
+    pub(crate) async fn ask(
+        &self,
+        code: i32,
+        fields: &[(&'static str, Cow<'static, str>)],
+        body: &[u8],
+    ) -> Option<Request> {
+        let opaque = self.next_opaque.fetch_add(1, Ordering::Relaxed);
+        let answer = self.asked.open(opaque)?;
+        self.outbox.put(|out| encode_request((code, opaque), true, fields, body, out));
+        tokio::select! {
+            answer = tokio::time::timeout(ANSWER_MOST, answer) => answer.ok()?.ok(),
+            () = self.closed() => None,
+        }
+    }
+
     /// Closes it, without waiting for anything.
     pub(crate) fn close(&self) {
         self.outbox.close();
+        self.asked.close();
         self.closed.stop();
     }
 
@@ -262,7 +284,9 @@ fn handle_one(
     // Frames say where they end, so those behind a header that cannot be read could be; but its
     // peer would wait for an answer that cannot be addressed.
     let request = Request::read(frame).map_err(invalid)?;
-    if !request.header.is_response() {
+    if request.header.is_response() {
+        connection.asked.answered(request);
+    } else {
         let reply = Reply::new(connection, &request);
         handler.handle(connection, request, reply);
     }

@@ -1,5 +1,6 @@
 //! Connections: accepting them, reading requests, writing replies.
 
+mod asked;
 mod connection;
 mod outbox;
 mod server;

@@ -27,6 +27,33 @@ pub(crate) struct Header {
     pub(crate) flag: i32,
     pub(crate) remark: Option<String>,
     pub(crate) fields: Fields,
+    pub(crate) program: Program,
+}
+
+/// What a peer says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Program {
+    /// One of RocketMQ's names for languages.
+    pub(crate) language: &'static str,
+    pub(crate) version: i32,
+}
+
+/// In the order of their numbers.
+const LANGUAGES: [&str; 14] = [
+    "JAVA", "CPP", "DOTNET", "PYTHON", "DELPHI", "ERLANG", "RUBY", "OTHER", "HTTP", "GO", "PHP",
+    "OMS", "RUST", "NODE_JS",
+];
+/// Any other one.
+const OTHER: &str = "OTHER";
+
+impl Default for Program {
+    fn default() -> Self {
+        Self { language: OTHER, version: 0 }
+    }
+}
+
+fn language(name: &str) -> &'static str {
+    LANGUAGES.into_iter().find(|known| *known == name).unwrap_or(OTHER)
 }
 
 impl Header {
@@ -90,6 +117,10 @@ pub(super) fn parse_json(bytes: &[u8]) -> Result<Header, BadHeader> {
         remark: Option<Cow<'a, str>>,
         #[serde(default, rename = "extFields", deserialize_with = "fields")]
         fields: Fields,
+        #[serde(default, borrow)]
+        language: Option<Cow<'a, str>>,
+        #[serde(default)]
+        version: i32,
     }
     let wire: Wire<'_> = serde_json::from_slice(bytes).map_err(|e| BadHeader(e.to_string()))?;
     Ok(Header {
@@ -98,6 +129,10 @@ pub(super) fn parse_json(bytes: &[u8]) -> Result<Header, BadHeader> {
         flag: wire.flag,
         remark: wire.remark.map(Cow::into_owned),
         fields: wire.fields,
+        program: Program {
+            language: wire.language.as_deref().map_or(OTHER, language),
+            version: wire.version,
+        },
     })
 }
 
@@ -189,13 +224,13 @@ pub(super) fn parse_binary(mut bytes: &[u8]) -> Result<Header, BadHeader> {
         return Err(short());
     }
     let code = i32::from(bytes.get_i16());
-    let _language = bytes.get_u8();
-    let _version = bytes.get_i16();
+    let language = LANGUAGES.get(usize::from(bytes.get_u8())).copied().unwrap_or(OTHER);
+    let program = Program { language, version: i32::from(bytes.get_i16()) };
     let (opaque, flag) = (bytes.get_i32(), bytes.get_i32());
     let len = bytes.get_u32();
     let remark = take(&mut bytes, len as usize).ok_or_else(short)?;
     let remark = (!remark.is_empty()).then(|| text(remark).map(str::to_owned)).transpose()?;
-    let mut header = Header { code, opaque, flag, remark, fields: Fields::default() };
+    let mut header = Header { code, opaque, flag, remark, fields: Fields::default(), program };
     if bytes.is_empty() {
         return Ok(header);
     }

@@ -13,3 +13,4 @@ mod tests;
 pub(crate) use command::{Refused, Request, Response, encode_request, refuse};
 pub(crate) use fields::{BadField, Fields};
 pub(crate) use frame::{Serialization, next_frame};
+pub(crate) use header::Program;

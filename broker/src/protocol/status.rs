@@ -22,3 +22,4 @@ pub(crate) const SUBSCRIPTION_PARSE_FAILED: i32 = 23;
 pub(crate) const SUBSCRIPTION_NOT_EXIST: i32 = 24;
 pub(crate) const SUBSCRIPTION_GROUP_NOT_EXIST: i32 = 26;
 pub(crate) const INVALID_PARAMETER: i32 = 29;
+pub(crate) const CONSUMER_NOT_ONLINE: i32 = 206;

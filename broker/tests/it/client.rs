@@ -52,13 +52,7 @@ impl Client {
             "code": code, "flag": 0, "language": "JAVA", "opaque": self.opaque, "version": 479,
             "extFields": fields,
         });
-        let header = header.to_string();
-        let mut frame = Vec::new();
-        frame.extend((4 + header.len() as u32 + body.len() as u32).to_be_bytes());
-        frame.extend((header.len() as u32).to_be_bytes());
-        frame.extend(header.as_bytes());
-        frame.extend(body);
-        self.stream.write_all(&frame)?;
+        self.stream.write_all(&frame(&header, body))?;
         Ok(self.opaque)
     }
 
@@ -72,17 +66,8 @@ impl Client {
     /// The next reply, and to which request it is.
     pub(crate) fn next_reply(&mut self) -> io::Result<(i64, Reply)> {
         loop {
-            let mut length = [0; 8];
-            self.stream.read_exact(&mut length)?;
-            let [a, b, c, d, _, x, y, z] = length;
-            let total = u32::from_be_bytes([a, b, c, d]) as usize;
-            let mut rest = vec![0; total - 4];
-            self.stream.read_exact(&mut rest)?;
-            let body = rest.split_off(u32::from_be_bytes([0, x, y, z]) as usize);
-            let header: Value = serde_json::from_slice(&rest).unwrap();
-            let fields = header["extFields"].as_object().cloned().unwrap_or_default();
-            let text = |v: Value| v.as_str().unwrap().to_owned();
-            let fields = fields.into_iter().map(|(name, value)| (name, text(value))).collect();
+            let (header, body) = self.next_frame()?;
+            let fields = fields_of(&header);
             let code = header["code"].as_i64().unwrap();
             if header["flag"].as_i64().unwrap() & 1 == 0 {
                 self.pushed.push((code, fields, body));
@@ -92,6 +77,17 @@ impl Client {
             let remark = header["remark"].as_str().unwrap_or_default().to_owned();
             return Ok((opaque, Reply { code, remark, fields, body }));
         }
+    }
+
+    fn next_frame(&mut self) -> io::Result<(Value, Vec<u8>)> {
+        let mut length = [0; 8];
+        self.stream.read_exact(&mut length)?;
+        let [a, b, c, d, _, x, y, z] = length;
+        let total = u32::from_be_bytes([a, b, c, d]) as usize;
+        let mut rest = vec![0; total - 4];
+        self.stream.read_exact(&mut rest)?;
+        let body = rest.split_off(u32::from_be_bytes([0, x, y, z]) as usize);
+        Ok((serde_json::from_slice(&rest).unwrap(), body))
     }
 
     pub(crate) fn try_call(
@@ -106,6 +102,25 @@ impl Client {
 
     pub(crate) fn call(&mut self, code: i64, fields: &[(&str, &str)], body: &[u8]) -> Reply {
         self.try_call(code, fields, body).unwrap()
+    }
+
+    /// The next request of the server's that wants an answer: its number, code, fields and body.
+    pub(crate) fn next_question(&mut self) -> (i64, i64, BTreeMap<String, String>, Vec<u8>) {
+        loop {
+            let (header, body) = self.next_frame().unwrap();
+            let number = |name: &str| header[name].as_i64().unwrap();
+            let (code, fields) = (number("code"), fields_of(&header));
+            if number("flag") == 0 {
+                return (number("opaque"), code, fields, body);
+            }
+            self.pushed.push((code, fields, body));
+        }
+    }
+
+    /// Answers a request of the server's.
+    pub(crate) fn answer(&mut self, opaque: i64, body: &[u8]) {
+        let header = json!({ "code": 0, "flag": 1, "opaque": opaque });
+        self.stream.write_all(&frame(&header, body)).unwrap();
     }
 
     /// Sends a message with properties such as `TAGS=a`.
@@ -219,6 +234,21 @@ impl Client {
         }
         panic!("nothing came to {topic}");
     }
+}
+
+fn frame(header: &Value, body: &[u8]) -> Vec<u8> {
+    let header = header.to_string();
+    let mut frame = Vec::new();
+    frame.extend((4 + header.len() as u32 + body.len() as u32).to_be_bytes());
+    frame.extend((header.len() as u32).to_be_bytes());
+    frame.extend(header.as_bytes());
+    frame.extend(body);
+    frame
+}
+
+fn fields_of(header: &Value) -> BTreeMap<String, String> {
+    let fields = header["extFields"].as_object().cloned().unwrap_or_default();
+    fields.into_iter().map(|(name, value)| (name, value.as_str().unwrap().to_owned())).collect()
 }
 
 /// The body of a batch of so many messages, which have no bodies of their own.

@@ -51,12 +51,15 @@ fn fields_that_are_missing_or_wrong_are_named() {
     let dir = tempdir().unwrap();
     let running = Running::start(dir.path(), &[]);
     let mut client = Client::connect(running.address());
-    for code in [10, 11, 12, 14, 15, 17, 29, 30, 31, 32, 33, 36, 37, 38, 310, 320, 361] {
+    for code in [
+        10, 11, 12, 14, 15, 17, 29, 30, 31, 32, 33, 36, 37, 38, 202, 203, 204, 207, 208, 215, 222,
+        300, 303, 307, 309, 310, 314, 315, 320, 321, 343, 345, 351, 352, 361,
+    ] {
         let reply = client.call(code, &[], b"");
         assert_ne!(reply.code, 0, "{code}");
         assert!(reply.remark.contains("lacks"), "{code}: {reply:?}");
     }
-    for code in [34, 41, 42, 46] {
+    for code in [34, 41, 42, 46, 200] {
         assert_eq!(client.call(code, &[], b"{\"").code, 1, "{code}");
     }
     client.send("t", &[], b"goes on");

@@ -1,6 +1,7 @@
 //! A broker in this process, and clients on real sockets.
 #![allow(clippy::unwrap_used, reason = "a test ends where anything is wrong")]
 
+mod administering;
 mod client;
 mod consuming;
 mod delivering;
