@@ -182,9 +182,22 @@ impl<'de> Visitor<'de> for Keep<'_> {
     }
 }
 
-/// Reads a binary header.
-pub(super) fn parse_binary(mut bytes: &[u8]) -> Result<Header, BadHeader> {
-    let short = || BadHeader("it ends too early".into());
+/// What a header begins with, before its fields.
+pub(super) struct Start<'a> {
+    pub(super) code: i32,
+    pub(super) opaque: i32,
+    pub(super) flag: i32,
+    pub(super) remark: Option<&'a str>,
+}
+
+impl Start<'_> {
+    pub(super) fn is_response(&self) -> bool {
+        self.flag & RESPONSE != 0
+    }
+}
+
+/// Reads the beginning of a binary header, and leaves its fields in `bytes`.
+pub(super) fn start_of_binary<'a>(bytes: &mut &'a [u8]) -> Result<Start<'a>, BadHeader> {
     if bytes.len() < 17 {
         return Err(short());
     }
@@ -193,8 +206,19 @@ pub(super) fn parse_binary(mut bytes: &[u8]) -> Result<Header, BadHeader> {
     let _version = bytes.get_i16();
     let (opaque, flag) = (bytes.get_i32(), bytes.get_i32());
     let len = bytes.get_u32();
-    let remark = take(&mut bytes, len as usize).ok_or_else(short)?;
-    let remark = (!remark.is_empty()).then(|| text(remark).map(str::to_owned)).transpose()?;
+    let remark = take(bytes, len as usize).ok_or_else(short)?;
+    let remark = (!remark.is_empty()).then(|| text(remark)).transpose()?;
+    Ok(Start { code, opaque, flag, remark })
+}
+
+fn short() -> BadHeader {
+    BadHeader("it ends too early".into())
+}
+
+/// Reads a binary header.
+pub(super) fn parse_binary(mut bytes: &[u8]) -> Result<Header, BadHeader> {
+    let Start { code, opaque, flag, remark } = start_of_binary(&mut bytes)?;
+    let remark = remark.map(str::to_owned);
     let mut header = Header { code, opaque, flag, remark, fields: Fields::default() };
     if bytes.is_empty() {
         return Ok(header);

@@ -10,6 +10,9 @@ pub(crate) mod status;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use command::{Refused, Request, Response, encode_request, refuse};
+pub use command::Answer;
+pub(crate) use command::{
+    Refused, Request, Response, encode_binary_request, encode_request, refuse,
+};
 pub(crate) use fields::{BadField, Fields};
 pub(crate) use frame::{Serialization, next_frame};
