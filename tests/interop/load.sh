@@ -9,9 +9,9 @@
 #
 #   ROUNDS=3       turns of each broker in each flush mode; the table has their medians
 #   SECONDS_EACH=8 of each measurement
-#   WARM=8         seconds before the first one
+#   WARM=40        seconds before the first one: with 4 a JVM sends a fifth of what it does with 40
 #   FLUSH="ASYNC_FLUSH SYNC_FLUSH"
-#   QUICK=1        one round of 2 seconds each: shows that it works, its numbers mean little
+#   QUICK=1        one round of 1 second each, a cold JVM: shows that it works, compares nothing
 #   HEAP=2g        of the real broker
 #   TMPDIR         where the stores are: choose the disk that is meant
 #
@@ -26,9 +26,9 @@ version=${ROCKETMQ_CLIENT:-5.3.3}
 java_dir=$here/clients/java
 target=$java_dir/target
 if [ -n "${QUICK:-}" ]; then
-  rounds=${ROUNDS:-1} each=${SECONDS_EACH:-2} warm=${WARM:-4}
+  rounds=${ROUNDS:-1} each=${SECONDS_EACH:-1} warm=${WARM:-2}
 else
-  rounds=${ROUNDS:-3} each=${SECONDS_EACH:-8} warm=${WARM:-8}
+  rounds=${ROUNDS:-3} each=${SECONDS_EACH:-8} warm=${WARM:-40}
 fi
 flushes=${FLUSH:-ASYNC_FLUSH SYNC_FLUSH}
 scratch=$(mktemp -d)
