@@ -91,6 +91,12 @@ impl Response {
         self
     }
 
+    /// Adds a header field that is text already.
+    pub(crate) fn text(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+
     /// Sets the body.
     pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();

@@ -225,6 +225,7 @@ pub(super) fn parse_binary(mut bytes: &[u8]) -> Result<Header, BadHeader> {
     }
     let len = bytes.try_get_u32().map_err(|_| short())?;
     let mut entries = take(&mut bytes, len as usize).ok_or_else(short)?;
+    header.fields = Fields::with_room(entries.len());
     while !entries.is_empty() {
         let len = entries.try_get_u16().map_err(|_| short())?;
         let name = take(&mut entries, len.into()).ok_or_else(short)?;
