@@ -51,6 +51,7 @@ mod timer;
 mod timercheck;
 mod topics;
 mod transaction;
+pub mod wire;
 
 pub use broker::{Broker, StartError};
 pub use config::{BrokerConfig, ConfigError, Idempotent, Role};

@@ -252,9 +252,9 @@ fn answer(
         .field("nextBeginOffset", next)
         .field("minOffset", min)
         .field("maxOffset", end)
-        .field("suggestWhichBrokerId", "0")
-        .field("topicSysFlag", "0")
-        .field("groupSysFlag", "0")
+        .text("suggestWhichBrokerId", "0")
+        .text("topicSysFlag", "0")
+        .text("groupSysFlag", "0")
 }
 
 /// Waits for something that goes through the filter, and answers with it.

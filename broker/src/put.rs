@@ -112,12 +112,12 @@ pub(crate) fn code_of_settled(core: &Arc<Core>, receipt: &Receipt) -> i32 {
 
 /// RocketMQ's id of a stored message: the storing host and the position in its log.
 pub(crate) fn offset_id(host: SocketAddr, at: steadfast::PhysicalOffset) -> String {
-    use std::fmt::Write;
     let mut id = String::with_capacity(56);
     let mut hex = |bytes: &[u8]| {
+        let digit = |value: u8| char::from(b"0123456789ABCDEF"[usize::from(value)]);
         for byte in bytes {
-            // Writing into a string cannot fail.
-            let _written = write!(id, "{byte:02X}");
+            id.push(digit(byte >> 4));
+            id.push(digit(byte & 15));
         }
     };
     match host.ip() {

@@ -394,22 +394,25 @@ fn answer_settled(
 
 fn sent(core: &Arc<Core>, receipt: &Receipt, (queue_id, unique_key): (i32, String)) -> Response {
     let id = |placement: &Placement| offset_id(core.address, placement.physical_offset);
-    let ids: Vec<_> = receipt.placements().map(id).collect();
-    let response = Response { code: code_of_settled(core, receipt), ..Response::default() };
+    let mut ids = receipt.placements().map(id);
+    let first = ids.next().unwrap_or_default();
+    let ids = ids.fold(first, |all, id| all + "," + &id);
+    let code = code_of_settled(core, receipt);
+    let response = Response { code, fields: Vec::with_capacity(8), ..Response::default() };
     let response = response
-        .field("msgId", ids.join(","))
+        .text("msgId", ids)
         .field("queueId", queue_id)
         .field("queueOffset", receipt.placement.queue_offset.get());
     let response = match unique_key.is_empty() {
         true => response,
-        false => response.field("transactionId", unique_key),
+        false => response.text("transactionId", unique_key),
     };
     with_region(response)
 }
 
 /// What clients read from every answer to a send.
 fn with_region(response: Response) -> Response {
-    response.field("MSG_REGION", "DefaultRegion").field("TRACE_ON", "true")
+    response.text("MSG_REGION", "DefaultRegion").text("TRACE_ON", "true")
 }
 
 #[cfg(test)]

@@ -109,25 +109,31 @@ pub(crate) struct Progress(std::sync::Arc<Inner>);
 
 struct Inner {
     started: Instant,
+    template: &'static str,
     shown: bool,
     bar: Mutex<Option<ProgressBar>>,
 }
 
 impl Progress {
+    /// Counts bytes.
     pub(crate) fn new() -> Self {
-        let shown = std::io::stderr().is_terminal();
-        Self(Inner { started: Instant::now(), shown, bar: Mutex::default() }.into())
+        Self::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}")
     }
 
-    /// `what` is going on and is at `at` of `total` bytes.
+    /// Shows what the template says.
+    pub(crate) fn with_template(template: &'static str) -> Self {
+        let shown = std::io::stderr().is_terminal();
+        Self(Inner { started: Instant::now(), template, shown, bar: Mutex::default() }.into())
+    }
+
+    /// `what` is going on and is at `at` of `total`.
     pub(crate) fn show(&self, what: &str, at: u64, total: u64) {
         if !self.0.shown || self.0.started.elapsed() < Duration::from_secs(1) {
             return;
         }
         let Ok(mut bar) = self.0.bar.lock() else { return };
         let bar = bar.get_or_insert_with(|| {
-            let style =
-                ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
+            let style = ProgressStyle::with_template(self.0.template);
             let bar = ProgressBar::new(total);
             style.map_or(bar.clone(), |style| bar.with_style(style))
         });

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::{
     fields::{BadField, Fields},
     frame::{Frame, Serialization},
-    header::{BadHeader, Flag, Header, Outgoing, parse_binary, parse_json},
+    header::{BadHeader, Flag, Header, Outgoing, Start, parse_binary, parse_json, start_of_binary},
     json, status,
 };
 
@@ -91,6 +91,12 @@ impl Response {
         self
     }
 
+    /// Adds a header field that is text already.
+    pub(crate) fn text(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+
     /// Sets the body.
     pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
@@ -121,6 +127,48 @@ pub(crate) fn encode_request(
     let flag = if reply { Flag::Request } else { Flag::Oneway };
     let header = Outgoing { code, opaque, flag, remark: None, fields };
     write_frame(&header, Serialization::Json, body, out);
+}
+
+/// Writes a request that wants a reply, with a binary header.
+pub(crate) fn encode_binary_request(
+    (code, opaque): (i32, i32),
+    fields: &[(&'static str, Cow<'static, str>)],
+    body: &[u8],
+    out: &mut BytesMut,
+) {
+    let header = Outgoing { code, opaque, flag: Flag::Request, remark: None, fields };
+    write_frame(&header, Serialization::Binary, body, out);
+}
+
+/// A reply, without what is said in its fields and its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The number of the request that it answers.
+    pub opaque: i32,
+    /// What became of it.
+    pub code: i32,
+    /// Why, if the peer says so.
+    pub remark: Option<String>,
+}
+
+impl Answer {
+    /// Reads one; `None` if the frame is a request.
+    pub(crate) fn read(frame: &Frame) -> Result<Option<Self>, BadHeader> {
+        Ok(match frame.serialization {
+            Serialization::Json => {
+                let header = parse_json(&frame.header)?;
+                let is_response = header.is_response();
+                let Header { opaque, code, remark, .. } = header;
+                is_response.then_some(Self { opaque, code, remark })
+            }
+            Serialization::Binary => {
+                let start = start_of_binary(&mut &frame.header[..])?;
+                let Start { opaque, code, remark, .. } = start;
+                let remark = remark.map(str::to_owned);
+                start.is_response().then_some(Self { opaque, code, remark })
+            }
+        })
+    }
 }
 
 fn write_frame(header: &Outgoing<'_>, form: Serialization, body: &[u8], out: &mut BytesMut) {

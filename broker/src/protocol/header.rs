@@ -217,9 +217,23 @@ impl<'de> Visitor<'de> for Keep<'_> {
     }
 }
 
-/// Reads a binary header.
-pub(super) fn parse_binary(mut bytes: &[u8]) -> Result<Header, BadHeader> {
-    let short = || BadHeader("it ends too early".into());
+/// What a header begins with, before its fields.
+pub(super) struct Start<'a> {
+    pub(super) code: i32,
+    pub(super) opaque: i32,
+    pub(super) flag: i32,
+    pub(super) remark: Option<&'a str>,
+    pub(super) program: Program,
+}
+
+impl Start<'_> {
+    pub(super) fn is_response(&self) -> bool {
+        self.flag & RESPONSE != 0
+    }
+}
+
+/// Reads the beginning of a binary header, and leaves its fields in `bytes`.
+pub(super) fn start_of_binary<'a>(bytes: &mut &'a [u8]) -> Result<Start<'a>, BadHeader> {
     if bytes.len() < 17 {
         return Err(short());
     }
@@ -228,14 +242,26 @@ pub(super) fn parse_binary(mut bytes: &[u8]) -> Result<Header, BadHeader> {
     let program = Program { language, version: i32::from(bytes.get_i16()) };
     let (opaque, flag) = (bytes.get_i32(), bytes.get_i32());
     let len = bytes.get_u32();
-    let remark = take(&mut bytes, len as usize).ok_or_else(short)?;
-    let remark = (!remark.is_empty()).then(|| text(remark).map(str::to_owned)).transpose()?;
+    let remark = take(bytes, len as usize).ok_or_else(short)?;
+    let remark = (!remark.is_empty()).then(|| text(remark)).transpose()?;
+    Ok(Start { code, opaque, flag, remark, program })
+}
+
+fn short() -> BadHeader {
+    BadHeader("it ends too early".into())
+}
+
+/// Reads a binary header.
+pub(super) fn parse_binary(mut bytes: &[u8]) -> Result<Header, BadHeader> {
+    let Start { code, opaque, flag, remark, program } = start_of_binary(&mut bytes)?;
+    let remark = remark.map(str::to_owned);
     let mut header = Header { code, opaque, flag, remark, fields: Fields::default(), program };
     if bytes.is_empty() {
         return Ok(header);
     }
     let len = bytes.try_get_u32().map_err(|_| short())?;
     let mut entries = take(&mut bytes, len as usize).ok_or_else(short)?;
+    header.fields = Fields::with_room(entries.len());
     while !entries.is_empty() {
         let len = entries.try_get_u16().map_err(|_| short())?;
         let name = take(&mut entries, len.into()).ok_or_else(short)?;

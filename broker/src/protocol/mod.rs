@@ -10,7 +10,10 @@ pub(crate) mod status;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use command::{Refused, Request, Response, encode_request, refuse};
+pub use command::Answer;
+pub(crate) use command::{
+    Refused, Request, Response, encode_binary_request, encode_request, refuse,
+};
 pub(crate) use fields::{BadField, Fields};
 pub(crate) use frame::{Serialization, next_frame};
 pub(crate) use header::Program;

@@ -23,3 +23,22 @@ pub(crate) const SUBSCRIPTION_NOT_EXIST: i32 = 24;
 pub(crate) const SUBSCRIPTION_GROUP_NOT_EXIST: i32 = 26;
 pub(crate) const INVALID_PARAMETER: i32 = 29;
 pub(crate) const CONSUMER_NOT_ONLINE: i32 = 206;
+
+/// What RocketMQ calls the answer to a send.
+pub(crate) fn name_for_send(code: i32) -> Option<&'static str> {
+    Some(match code {
+        SUCCESS => "SEND_OK",
+        SYSTEM_ERROR => "SYSTEM_ERROR",
+        SYSTEM_BUSY => "SYSTEM_BUSY",
+        REQUEST_CODE_NOT_SUPPORTED => "REQUEST_CODE_NOT_SUPPORTED",
+        FLUSH_DISK_TIMEOUT => "FLUSH_DISK_TIMEOUT",
+        SLAVE_NOT_AVAILABLE => "SLAVE_NOT_AVAILABLE",
+        FLUSH_SLAVE_TIMEOUT => "FLUSH_SLAVE_TIMEOUT",
+        MESSAGE_ILLEGAL => "MESSAGE_ILLEGAL",
+        SERVICE_NOT_AVAILABLE => "SERVICE_NOT_AVAILABLE",
+        NO_PERMISSION => "NO_PERMISSION",
+        TOPIC_NOT_EXIST => "TOPIC_NOT_EXIST",
+        INVALID_PARAMETER => "INVALID_PARAMETER",
+        _ => return None,
+    })
+}

@@ -1,4 +1,4 @@
-//! `steadfast bench`: how fast the engine is on this machine.
+//! `steadfast bench append`, `read`, `recover`: how fast the engine is on this machine.
 
 use std::{
     collections::VecDeque,
@@ -8,11 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::ValueEnum;
 use hdrhistogram::Histogram;
-use serde::Serialize;
 use steadfast::{FlushMode, Message, Options, QueueKey, QueueOffset, ReadLimit, Store, Ticket};
 
+use super::row::{self, Row, body, histogram};
 use crate::{
     exit::{Failure, Outcome},
     opening,
@@ -20,16 +19,10 @@ use crate::{
     output::{self, Output},
 };
 
-/// Measures the engine on this machine
-///
-/// Works in a directory of its own, which is removed at the end. The columns are the same each
-/// time: times are microseconds, of one message where messages are appended or read, of one open
-/// for `recover`.
+/// What the measurements of the engine have in common.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
-    /// What to measure.
-    what: What,
+pub(super) struct Args {
     /// Where the directory is made: choose the disk that is meant.
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
@@ -52,7 +45,7 @@ pub(crate) struct Args {
     options: OptionArgs,
 }
 
-const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Lines:
   append async        one thread, acknowledged from memory
   append sync         one thread that waits for the disk after each message
@@ -67,13 +60,10 @@ Examples:
   steadfast bench append --dir /mnt/data --size 512
   steadfast bench recover --count 2000000 --json";
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum What {
-    /// Appending, in both flush modes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
     Append,
-    /// Reading through a queue.
     Read,
-    /// Opening.
     Recover,
 }
 
@@ -84,11 +74,11 @@ const OPENS: usize = 5;
 /// Messages per read of a queue.
 const BATCH: usize = 32;
 
-pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
+pub(super) fn run(what: What, args: &Args) -> Result<Outcome, Failure> {
     let place = Place::make(&args.dir)?;
     let mut bench = Bench { args, place: &place.0, out: output::stdout(), number: 0 };
-    bench.head()?;
-    match args.what {
+    row::head(&mut bench.out, args.json)?;
+    match what {
         What::Append => {
             bench.append("append async", FlushMode::Async, 0)?;
             bench.append("append sync", FlushMode::Sync, 1)?;
@@ -120,23 +110,6 @@ impl Drop for Place {
     }
 }
 
-/// One measurement. Times are nanoseconds.
-#[derive(Serialize)]
-struct Row {
-    name: &'static str,
-    messages: u64,
-    body_bytes: usize,
-    seconds: f64,
-    messages_per_second: f64,
-    /// Millions of bytes of the log.
-    megabytes_per_second: f64,
-    p50_us: f64,
-    p90_us: f64,
-    p99_us: f64,
-    p999_us: f64,
-    max_us: f64,
-}
-
 struct Bench<'a> {
     args: &'a Args,
     place: &'a Path,
@@ -145,28 +118,6 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn head(&mut self) -> Result<(), Failure> {
-        if !self.args.json {
-            writeln!(
-                self.out,
-                "{:<19} {:>9} {:>6} {:>8} {:>11} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9}",
-                "",
-                "messages",
-                "bytes",
-                "seconds",
-                "messages/s",
-                "MB/s",
-                "p50 us",
-                "p90",
-                "p99",
-                "p99.9",
-                "max"
-            )?;
-            self.out.flush()?;
-        }
-        Ok(())
-    }
-
     fn row(
         &mut self,
         name: &'static str,
@@ -175,39 +126,10 @@ impl Bench<'_> {
         took: Duration,
         times: &Histogram<u64>,
     ) -> Result<(), Failure> {
-        let seconds = took.as_secs_f64().max(1e-9);
-        let at = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
-        let row = Row {
-            name,
-            messages,
-            body_bytes: self.args.size,
-            seconds,
-            messages_per_second: messages as f64 / seconds,
-            megabytes_per_second: log_bytes as f64 / 1e6 / seconds,
-            p50_us: at(0.5),
-            p90_us: at(0.9),
-            p99_us: at(0.99),
-            p999_us: at(0.999),
-            max_us: times.max() as f64 / 1e3,
-        };
-        if self.args.json {
-            output::line(&mut self.out, &row)?;
-        } else {
-            writeln!(
-                self.out,
-                "{:<19} {:>9} {:>6} {:>8.2} {:>11.0} {:>8.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1}",
-                row.name,
-                row.messages,
-                row.body_bytes,
-                row.seconds,
-                row.messages_per_second,
-                row.megabytes_per_second,
-                row.p50_us,
-                row.p90_us,
-                row.p99_us,
-                row.p999_us,
-                row.max_us
-            )?;
+        let row = Row::new(name, (messages, self.args.size), log_bytes, took, times);
+        match self.args.json {
+            true => output::line(&mut self.out, &row)?,
+            false => row.print(&mut self.out)?,
         }
         self.out.flush()?;
         Ok(())
@@ -370,15 +292,4 @@ fn settle(
 fn remove(dir: &Path) -> Result<(), Failure> {
     let failed = |e: io::Error| Failure::Blocked(format!("cannot remove {}: {e}", dir.display()));
     fs::remove_dir_all(dir).map_err(failed)
-}
-
-/// Nanoseconds up to a minute, to three digits.
-fn histogram() -> Histogram<u64> {
-    // The bounds are constants that are right.
-    Histogram::new_with_bounds(1, 60_000_000_000, 3).unwrap_or_else(|_| unreachable!())
-}
-
-/// Bytes that do not compress to nothing.
-fn body(size: usize) -> Vec<u8> {
-    (0..size).map(|i| (i.wrapping_mul(2_654_435_761) >> 7) as u8).collect()
 }
